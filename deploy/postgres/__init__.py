@@ -1,0 +1,1 @@
+"""The Postgres schemas of the platform, as numbered SQL migrations with their runner."""

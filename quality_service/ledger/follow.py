@@ -1,0 +1,169 @@
+"""Reads the sales topics into the books, for ever, on a thread of its own.
+
+The ledger commits nothing: on each start it reads the topics from their beginning (their retention is
+unlimited, see `schemas/topics.yaml`), so that its books depend on no state but the topics.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from quality_service.ledger.books import Books
+from schemas.codec import Codec
+from schemas.decisions import unpack
+from schemas.identity import key64_expr
+from streamkit.ports import Consumer, Headers, RecordBatch, TopicPartition
+
+RAW, VALIDATED, ENRICHED = "sales.raw.v1", "sales.validated.v1", "sales.enriched.v1"
+QUARANTINE, DECISIONS = "sales.quarantine.v1", "sales.decisions.v1"
+TOPICS = [RAW, DECISIONS, QUARANTINE, VALIDATED, ENRICHED]
+
+
+class Follower:
+    """Owns the consumer; `books` may be read under `lock`."""
+
+    def __init__(self, consumer: Consumer, codecs: Mapping[str, Codec]) -> None:
+        self.books = Books()
+        self.lock = threading.Lock()
+        self.failure: BaseException | None = None
+        self._consumer = consumer
+        self._codecs = codecs
+        self._stop = threading.Event()
+        self._assigned: set[TopicPartition] = set()
+        self._round = 0
+        self._caught_up: dict[TopicPartition, int] = {}
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def wait_until_caught_up(self, timeout_s: float) -> bool:
+        """True once every partition was seen at its end after this call began."""
+        with self._changed:
+            start = self._round + 1  # the round under way may have looked before the call
+
+            def all_seen() -> bool:
+                return self.failure is not None or (
+                    bool(self._assigned)
+                    and all(self._caught_up.get(tp, -1) > start for tp in self._assigned)
+                )
+
+            return self._changed.wait_for(all_seen, timeout_s) and self.failure is None
+
+    def lag(self) -> int | None:
+        with self._changed:
+            return None if not self._assigned else sum(self._consumer.lag().values())
+
+    def _run(self) -> None:
+        try:
+            self._consumer.subscribe(
+                TOPICS, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+            )
+            while not self._stop.is_set():
+                for batch in self._consumer.poll(20_000, 32 << 20, timeout_s=0.1, linger_s=0.02):
+                    with self.lock:
+                        self._enter(batch)
+                lag = self._consumer.lag()
+                with self._changed:
+                    self._round += 1
+                    for tp, behind in lag.items():
+                        if behind == 0:
+                            self._caught_up[tp] = self._round
+                    self._changed.notify_all()
+        except BaseException as error:
+            self.failure = error
+            with self._changed:
+                self._changed.notify_all()
+            raise
+        finally:
+            self._consumer.close()
+
+    def _on_assign(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        self._assigned |= set(partitions)
+        return dict.fromkeys(partitions, 0)
+
+    def _on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
+        self._assigned -= set(partitions)
+        if not self._stop.is_set():
+            raise RuntimeError("another ledger joined the group; the ledger runs once per platform")
+
+    def _enter(self, batch: RecordBatch) -> None:
+        enter: dict[str, Callable[[RecordBatch], None]] = {
+            RAW: self._enter_raw,
+            DECISIONS: self._enter_decisions,
+            QUARANTINE: self._enter_quarantine,
+            VALIDATED: self._enter_hop,
+            ENRICHED: self._enter_hop,
+        }
+        enter[batch.topic](batch)
+
+    def _enter_raw(self, batch: RecordBatch) -> None:
+        marks = [_marks(h) for h in batch.headers]
+        origin = pl.Series([m[1] for m in marks], dtype=pl.String).str.split_exact(":", 1).struct.unnest()
+        frame = _coordinates(batch).with_columns(
+            load_id=pl.Series([m[0] for m in marks], dtype=pl.String),
+            origin_partition=origin["field_0"].cast(pl.Int32),
+            origin_offset=origin["field_1"].cast(pl.Int64),
+        )
+        self.books.raw.append(
+            frame.with_columns(
+                origin_partition=pl.coalesce("origin_partition", "partition"),
+                origin_offset=pl.coalesce("origin_offset", "offset"),
+            )
+        )
+
+    def _enter_decisions(self, batch: RecordBatch) -> None:
+        for row in self._codecs[DECISIONS].decode(batch.value).frame.iter_rows(named=True):
+            rows = unpack(row["payload"]).with_columns(
+                key64_expr(pl.lit("sale"), pl.col("event_id")).alias("id"),
+                partition=pl.lit(row["partition"], dtype=pl.Int32),
+                at=pl.lit(_millis(row["decided_ts"])),
+            )
+            self.books.decisions.append(rows)
+            self.books.decided(row["partition"], row["end_offset"])
+
+    def _enter_quarantine(self, batch: RecordBatch) -> None:
+        decoded = self._codecs[QUARANTINE].decode(batch.value)
+        frame = decoded.frame.rename({"partition": "raw_partition", "offset": "raw_offset"})
+        at = _coordinates(batch)[decoded.index]
+        self.books.quarantine.append(frame.hstack(at))
+
+    def _enter_hop(self, batch: RecordBatch) -> None:
+        decoded = self._codecs[batch.topic].decode(batch.value)
+        frame = decoded.frame
+        if "revision" in frame.columns:
+            first = (frame["revision"] == 0).to_numpy()
+        else:
+            first = np.ones(frame.height, dtype=bool)
+        ids = frame.select(id=key64_expr(pl.lit("sale"), pl.col("event_id")))
+        hops = ids.hstack(_coordinates(batch)[decoded.index]).filter(first)
+        (self.books.enriched if batch.topic == ENRICHED else self.books.validated).append(hops)
+
+
+def _coordinates(batch: RecordBatch) -> pl.DataFrame:
+    return pl.DataFrame({"partition": batch.partition, "offset": batch.offset, "at": batch.timestamp_ms})
+
+
+def _marks(headers: Headers) -> tuple[str | None, str | None]:
+    """(load id, coordinates it was rerouted from)."""
+    load = origin = None
+    for name, value in headers:
+        if name == "load-id" and value:
+            load = value.decode("utf-8", "replace")
+        elif name == "rerouted-from" and value:
+            origin = value.decode("ascii", "replace")
+    return load, origin
+
+
+def _millis(value: Any) -> int:
+    return int(value.timestamp() * 1000) if hasattr(value, "timestamp") else int(value)

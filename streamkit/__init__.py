@@ -1,0 +1,1 @@
+"""The batch-stream runtime that every Python service of the platform shares."""

@@ -1,0 +1,32 @@
+"""Named places where a process may die. Doing nothing in production; a simulation arms them.
+
+The names, in the order of the commit protocol of `streamkit.runner`: after-poll, after-process, after-begin,
+after-produce, after-before-commit, after-send-offsets, after-commit, after-after-commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+Hook = Callable[[str], None]
+
+
+def _nothing(_: str) -> None:
+    return None
+
+
+_hook: Hook = _nothing
+
+
+def crash_point(name: str) -> None:
+    _hook(name)
+
+
+def arm(hook: Hook) -> None:
+    """Call `hook` with the name of every crash point that is passed; it may raise or kill the process."""
+    global _hook  # noqa: PLW0603 - one hook per process is the point
+    _hook = hook
+
+
+def disarm() -> None:
+    arm(_nothing)

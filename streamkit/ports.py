@@ -1,0 +1,184 @@
+"""The ports between a pipeline and the broker: what they carry and what each call promises.
+
+Offsets always name the *next* record to read, never the last one read.
+Two adapters implement these ports, `streamkit.kafka` and `streamkit.memory`; one conformance suite
+(`tests/conformance/`) runs against both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+class TopicPartition(NamedTuple):
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """Records of one topic, one entry per record in each column; a partition's offsets ascend.
+
+    `timestamp_ms` is the broker's timestamp. `headers[i]` is empty where a record has none.
+    """
+
+    topic: str
+    partition: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    timestamp_ms: NDArray[np.int64]
+    key: Sequence[bytes | None]
+    value: Sequence[bytes | None]
+    headers: Sequence[Headers]
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+    def next_offsets(self) -> dict[TopicPartition, int]:
+        """Position after this batch, per partition that it touches."""
+        return {
+            TopicPartition(self.topic, int(p)): int(self.offset[self.partition == p].max()) + 1
+            for p in np.unique(self.partition)
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class OutputBatch:
+    """Records to produce to one topic.
+
+    `partition` None means murmur2 of the key, as every Kafka client in this platform does it.
+    `headers` None means no headers.
+    """
+
+    topic: str
+    value: Sequence[bytes | None]
+    key: Sequence[bytes | None]
+    headers: Sequence[Headers] | None = None
+    partition: Sequence[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.value)
+
+
+class BrokerError(Exception):
+    """The broker refused or did not answer. `retriable`: the same call may succeed later."""
+
+    def __init__(self, message: str, *, retriable: bool = False) -> None:
+        super().__init__(message)
+        self.retriable = retriable
+
+
+class Fenced(BrokerError):
+    """Another instance owns this transactional id or partition now: stop, change nothing."""
+
+
+class TransactionAborted(BrokerError):
+    """The transaction was rolled back; its records must be read and processed again."""
+
+
+class CommitOutcomeUnknown(BrokerError):
+    """A commit timed out: it may or may not have happened. The producer must be replaced, then the
+    committed offsets tell which (librdkafka lacks KIP-890)."""
+
+
+class GroupMetadata(Protocol):
+    """Opaque: from `Consumer.group_metadata` to `TransactionalProducer.send_offsets`."""
+
+
+class Consumer(Protocol):
+    def subscribe(
+        self,
+        topics: Sequence[str],
+        *,
+        on_assign: Callable[[Sequence[TopicPartition]], Mapping[TopicPartition, int] | None],
+        on_revoke: Callable[[Sequence[TopicPartition]], None],
+        on_lost: Callable[[Sequence[TopicPartition]], None],
+    ) -> None:
+        """Join the group. `on_assign` may return offsets to start from in place of the committed ones.
+        Callbacks run inside `poll`, on the caller's thread. `on_lost`: the partitions are already
+        somebody else's, commit nothing."""
+
+    def poll(self, max_records: int, max_bytes: int, timeout_s: float, linger_s: float) -> list[RecordBatch]:
+        """Wait up to `timeout_s` for a first record, then gather for up to `linger_s` or until a bound
+        is reached. One batch per topic; read-committed only. An empty list means nothing came."""
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None: ...
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None: ...
+
+    def assignment(self) -> list[TopicPartition]: ...
+
+    def seek(self, offsets: Mapping[TopicPartition, int]) -> None: ...
+
+    def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int | None]: ...
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit synchronously, outside any transaction (for sinks that keep offsets elsewhere)."""
+
+    def lag(self) -> dict[TopicPartition, int]:
+        """Records not yet returned by `poll`, per assigned partition; 0 at the end of the partition
+        even where transaction markers follow the last record."""
+
+    def group_metadata(self) -> GroupMetadata: ...
+
+    def close(self) -> None: ...
+
+
+class Producer(Protocol):
+    """Idempotent, without transactions."""
+
+    def produce(self, batches: Sequence[OutputBatch], timeout_s: float) -> None:
+        """Return once every record is acknowledged by the broker; raise `BrokerError` otherwise."""
+
+    def close(self) -> None: ...
+
+
+class TransactionalProducer(Protocol):
+    """One per instance slot, with a stable transactional id."""
+
+    def begin(self) -> None: ...
+
+    def produce(self, batches: Sequence[OutputBatch]) -> None: ...
+
+    def send_offsets(self, offsets: Mapping[TopicPartition, int], group: GroupMetadata) -> None: ...
+
+    def commit(self) -> None:
+        """Raises `Fenced`, `TransactionAborted` or `CommitOutcomeUnknown`."""
+
+    def abort(self) -> None: ...
+
+    def replace(self) -> None:
+        """Throw the client away and initialise a new one under the same transactional id; ends any
+        transaction left open by the old one."""
+
+    def close(self) -> None: ...
+
+
+class Pipeline(Protocol):
+    """A pure function from input records to output records. Rejected rows are output records too
+    (quarantine as a value); an exception means that the service is broken and must stop."""
+
+    def process(self, batch: RecordBatch) -> Sequence[OutputBatch]: ...
+
+
+class Participant(Protocol):
+    """Local state that commits with the Kafka transaction (the id store of quality)."""
+
+    def assigned(self, offsets: Mapping[TopicPartition, int | None]) -> None:
+        """Partitions arrive with their committed group offsets; restore state before returning."""
+
+    def revoked(self, partitions: Sequence[TopicPartition]) -> None: ...
+
+    def before_commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:
+        """Make the state of this batch durable; called after produce and before the Kafka commit."""
+
+    def after_commit(self, next_offsets: Mapping[TopicPartition, int]) -> None: ...
+
+    def after_abort(self) -> None:
+        """The batch did not happen; it will be processed again from the committed offsets."""
