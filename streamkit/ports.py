@@ -7,8 +7,8 @@ Two adapters implement these ports, `streamkit.kafka` and `streamkit.memory`; on
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -40,6 +40,13 @@ class RecordBatch:
     def __len__(self) -> int:
         return len(self.value)
 
+    def first_offsets(self) -> dict[TopicPartition, int]:
+        """Where this batch begins, per partition that it touches."""
+        return {
+            TopicPartition(self.topic, int(p)): int(self.offset[self.partition == p].min())
+            for p in np.unique(self.partition)
+        }
+
     def next_offsets(self) -> dict[TopicPartition, int]:
         """Position after this batch, per partition that it touches."""
         return {
@@ -52,8 +59,8 @@ class RecordBatch:
 class OutputBatch:
     """Records to produce to one topic.
 
-    `partition` None means murmur2 of the key, as every Kafka client in this platform does it.
-    `headers` None means no headers.
+    `partition` None means murmur2 of the key, as every Kafka client in this platform does it; records
+    without key go anywhere. `headers` None means no headers, and is the faster way.
     """
 
     topic: str
@@ -74,17 +81,28 @@ class BrokerError(Exception):
         self.retriable = retriable
 
 
-class Fenced(BrokerError):
+class Fenced(BrokerError):  # noqa: N818 - reads as what happened
     """Another instance owns this transactional id or partition now: stop, change nothing."""
 
 
-class TransactionAborted(BrokerError):
+class TransactionAborted(BrokerError):  # noqa: N818 - reads as what happened
     """The transaction was rolled back; its records must be read and processed again."""
 
 
-class CommitOutcomeUnknown(BrokerError):
+class CommitOutcomeUnknown(BrokerError):  # noqa: N818 - reads as what happened
     """A commit timed out: it may or may not have happened. The producer must be replaced, then the
     committed offsets tell which (librdkafka lacks KIP-890)."""
+
+
+class Paused(Exception):  # noqa: N818 - an instruction to the runner, not a failure
+    """Raised by a pipeline or sink that cannot go on with some partitions for now (registry or database
+    down). Nothing of the batch may have happened; the runner tries it again after `retry_after_s`."""
+
+    def __init__(self, partitions: Iterable[TopicPartition], reason: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(reason)
+        self.partitions = frozenset(partitions)
+        self.reason = reason
+        self.retry_after_s = retry_after_s
 
 
 class GroupMetadata(Protocol):
@@ -114,7 +132,9 @@ class Consumer(Protocol):
 
     def assignment(self) -> list[TopicPartition]: ...
 
-    def seek(self, offsets: Mapping[TopicPartition, int]) -> None: ...
+    def seek(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """The next `poll` reads from here; records gathered before are forgotten. Partitions that are not
+        assigned are left out: their new owner starts from the committed offset."""
 
     def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int | None]: ...
 
@@ -122,8 +142,9 @@ class Consumer(Protocol):
         """Commit synchronously, outside any transaction (for sinks that keep offsets elsewhere)."""
 
     def lag(self) -> dict[TopicPartition, int]:
-        """Records not yet returned by `poll`, per assigned partition; 0 at the end of the partition
-        even where transaction markers follow the last record."""
+        """Offsets not yet passed by `poll`, per assigned partition; 0 at the end of the partition even
+        where transaction markers follow the last record. Markers in between count, so it is an upper
+        bound of the records that wait. Those of an open transaction may count or not."""
 
     def group_metadata(self) -> GroupMetadata: ...
 
@@ -142,16 +163,20 @@ class Producer(Protocol):
 class TransactionalProducer(Protocol):
     """One per instance slot, with a stable transactional id."""
 
-    def begin(self) -> None: ...
+    def begin(self) -> None:
+        """Open a transaction; initialises the client on first use, as `replace` does."""
 
-    def produce(self, batches: Sequence[OutputBatch]) -> None: ...
+    def produce(self, batches: Sequence[OutputBatch]) -> None:
+        """Hand records over; their acknowledgement is awaited by `commit`."""
 
-    def send_offsets(self, offsets: Mapping[TopicPartition, int], group: GroupMetadata) -> None: ...
+    def send_offsets(self, offsets: Mapping[TopicPartition, int], group: GroupMetadata) -> None:
+        """Raises `TransactionAborted` where the group has moved on without this member."""
 
     def commit(self) -> None:
-        """Raises `Fenced`, `TransactionAborted` or `CommitOutcomeUnknown`."""
+        """Raises `Fenced`, `TransactionAborted` (call `abort`) or `CommitOutcomeUnknown` (call `replace`)."""
 
-    def abort(self) -> None: ...
+    def abort(self) -> None:
+        """Roll back; nothing happens where no transaction is open."""
 
     def replace(self) -> None:
         """Throw the client away and initialise a new one under the same transactional id; ends any
@@ -182,3 +207,37 @@ class Participant(Protocol):
 
     def after_abort(self) -> None:
         """The batch did not happen; it will be processed again from the committed offsets."""
+
+
+class Sink(Protocol):
+    """A store that keeps the Kafka offsets itself, in the same transaction as the rows."""
+
+    def start_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """The next offset by the store's own books; a partition it does not know yet is left out."""
+
+    def write(self, batches: Sequence[RecordBatch]) -> None:
+        """Store rows and next offsets atomically; raise `Paused` where the store cannot be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTopic:
+    name: str
+    partitions: int
+    config: Mapping[str, str] = field(default_factory=dict)
+    replication_factor: int = 1
+
+
+class Admin(Protocol):
+    def ensure_topics(self, topics: Sequence[NewTopic]) -> None:
+        """Create what is missing and set the configs; another partition count raises `BrokerError`, since
+        a changed count moves keys."""
+
+    def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
+        """The topic's UUID in Kafka's base64 form: a topic that was deleted and made again has another."""
+
+    def partitions(self, topic: str) -> list[TopicPartition]: ...
+
+    def end_offsets(self, topic: str) -> dict[TopicPartition, int]:
+        """High watermarks. Not a count: transaction markers occupy offsets."""
+
+    def close(self) -> None: ...

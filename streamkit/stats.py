@@ -73,7 +73,7 @@ class LatencyWindow:
 
 
 class _LatencyHistogram(Collector):
-    """`tillstream_latency_seconds{stage}`, filled by array: `Histogram.observe` costs a microsecond a record."""
+    """`tillstream_latency_seconds{stage}` filled by array: `Histogram.observe` costs a microsecond each."""
 
     def __init__(self, stage: str) -> None:
         self._stage = stage

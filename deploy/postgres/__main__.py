@@ -17,7 +17,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.postgres", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     verb = verbs.add_parser("migrate", help="apply the migrations that the database does not have yet")
-    verb.add_argument("--dsn", default=os.environ.get("TILLSTREAM_POSTGRES"), help="default: TILLSTREAM_POSTGRES")
+    verb.add_argument(
+        "--dsn", default=os.environ.get("TILLSTREAM_POSTGRES"), help="default: TILLSTREAM_POSTGRES"
+    )
     arguments = parser.parse_args(argv)
     if not arguments.dsn:
         parser.error("--dsn or TILLSTREAM_POSTGRES is needed")

@@ -16,6 +16,7 @@ three in a million.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -70,10 +71,10 @@ WAREHOUSE = {"id": pl.Int64, "amount_micros": pl.Int64}
 class Column:
     """An append-only frame, kept as few chunks as reading needs."""
 
-    def __init__(self, schema: dict[str, type[pl.DataType]]) -> None:
+    def __init__(self, schema: Mapping[str, type[pl.DataType]]) -> None:
         self._frame = pl.DataFrame(schema=schema)
         self._pending: list[pl.DataFrame] = []
-        self._schema = schema
+        self._schema = dict(schema)
 
     def append(self, frame: pl.DataFrame) -> None:
         self._pending.append(frame.select(list(self._schema)).cast(self._schema))  # type: ignore[arg-type]
@@ -224,22 +225,22 @@ class Books:
 
 def _receipts(raw: pl.DataFrame, decisions: pl.DataFrame) -> pl.DataFrame:
     """One row per receipt, with its final decision (null while there is none). A record that was
-    rerouted to its right partition is the same receipt still, under its first coordinates."""
-    final = (
-        decisions.filter(pl.col("outcome") != Outcome.REROUTED)
-        .join(raw.select(*COORD, "origin_partition", "origin_offset"), on=COORD, how="inner")
-        .select("origin_partition", "origin_offset", "event_id", "id", "outcome", "reason", dp="partition", do="offset")
+    rerouted to its right partition is the same receipt still; its coordinates are the newer ones, to
+    which its decision and its quarantine record point."""
+    rerouted = (pl.col("partition") != pl.col("origin_partition")) | (
+        pl.col("offset") != pl.col("origin_offset")
     )
-    first = raw.filter(
-        (pl.col("partition") == pl.col("origin_partition")) & (pl.col("offset") == pl.col("origin_offset"))
+    origin = ["origin_partition", "origin_offset"]
+    newer = raw.filter(rerouted).select(*origin, np="partition", no="offset")
+    receipts = (
+        raw.filter(~rerouted)
+        .select(*COORD, "load_id")
+        .join(newer, left_on=COORD, right_on=origin, how="left")
+        .with_columns(partition=pl.coalesce("np", "partition"), offset=pl.coalesce("no", "offset"))
+        .drop("np", "no")
     )
-    joined = first.select(*COORD, "load_id").join(
-        final, left_on=COORD, right_on=["origin_partition", "origin_offset"], how="left"
-    )
-    # Where a decision was made is where its quarantine record points to.
-    return joined.with_columns(
-        pl.coalesce("dp", "partition").alias("partition"), pl.coalesce("do", "offset").alias("offset")
-    ).drop("dp", "do")
+    final = decisions.filter(pl.col("outcome") != Outcome.REROUTED).drop("at")
+    return receipts.join(final, on=COORD, how="left")
 
 
 def _quarantine_items(quarantine: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

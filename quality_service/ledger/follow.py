@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from schemas.codec import Codec
 
 from quality_service.ledger.books import Books
-from schemas.codec import Codec
 from schemas.decisions import unpack
 from schemas.identity import key64_expr
 from streamkit.ports import Consumer, Headers, RecordBatch, TopicPartition
@@ -38,6 +38,7 @@ class Follower:
         self._round = 0
         self._caught_up: dict[TopicPartition, int] = {}
         self._changed = threading.Condition()
+        self._lag: int | None = None
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
     def start(self) -> None:
@@ -54,15 +55,14 @@ class Follower:
 
             def all_seen() -> bool:
                 return self.failure is not None or (
-                    bool(self._assigned)
-                    and all(self._caught_up.get(tp, -1) > start for tp in self._assigned)
+                    bool(self._assigned) and all(self._caught_up.get(tp, -1) > start for tp in self._assigned)
                 )
 
             return self._changed.wait_for(all_seen, timeout_s) and self.failure is None
 
     def lag(self) -> int | None:
         with self._changed:
-            return None if not self._assigned else sum(self._consumer.lag().values())
+            return self._lag
 
     def _run(self) -> None:
         try:
@@ -76,6 +76,7 @@ class Follower:
                 lag = self._consumer.lag()
                 with self._changed:
                     self._round += 1
+                    self._lag = sum(lag.values()) if lag else None
                     for tp, behind in lag.items():
                         if behind == 0:
                             self._caught_up[tp] = self._round

@@ -109,9 +109,7 @@ async def warehouse_facts(pool: asyncpg.Pool) -> tuple[pl.DataFrame, dict[int, i
     body = b"".join(chunks)
     if not body:
         return pl.DataFrame(schema=WAREHOUSE), position
-    rows = pl.read_csv(
-        body, has_header=False, schema={"event_id": pl.String, "amount_micros": pl.Int64}
-    )
+    rows = pl.read_csv(body, has_header=False, schema={"event_id": pl.String, "amount_micros": pl.Int64})
     return rows.select(key64_expr(pl.lit("sale"), pl.col("event_id")).alias("id"), "amount_micros"), position
 
 

@@ -14,7 +14,7 @@ CREATE TABLE warehouse.fact_sales (
     invoice_no          text COLLATE "C" NOT NULL,
     line_no             integer          NOT NULL,
     stock_code          text COLLATE "C" NOT NULL,
-    description         text,
+    description         text COLLATE "C",
     customer_id         text COLLATE "C",
     sale_key            bigint           NOT NULL,
     customer_key        bigint           NOT NULL,
@@ -111,12 +111,12 @@ CREATE TABLE warehouse.dim_customers (
     inferred_from  timestamptz,
     UNIQUE (customer_id, effective_date)
 );
-CREATE UNIQUE INDEX dim_customers_current ON warehouse.dim_customers (customer_id) WHERE is_current;
+CREATE INDEX dim_customers_current ON warehouse.dim_customers (customer_id) WHERE is_current;
 
 CREATE TABLE warehouse.dim_products (
     product_key    bigint PRIMARY KEY,
     stock_code     text COLLATE "C",
-    description    text,
+    description    text COLLATE "C",
     category       text,
     list_price     numeric(20, 6),
     effective_date timestamptz NOT NULL DEFAULT '1900-01-01 00:00:00+00',
@@ -128,7 +128,7 @@ CREATE TABLE warehouse.dim_products (
     inferred_from  timestamptz,
     UNIQUE (stock_code, effective_date)
 );
-CREATE UNIQUE INDEX dim_products_current ON warehouse.dim_products (stock_code) WHERE is_current;
+CREATE INDEX dim_products_current ON warehouse.dim_products (stock_code) WHERE is_current;
 
 -- Special members (Kimball): facts without a customer point at the guest, never at null.
 INSERT INTO warehouse.dim_customers (customer_key, customer_id, name, is_inferred) VALUES (-1, NULL, 'Guest', false);
@@ -227,6 +227,7 @@ CREATE TABLE ops.quarantine (
     quarantine_offset    bigint           NOT NULL,
     loaded_at            timestamptz      NOT NULL DEFAULT clock_timestamp()
 );
-CREATE INDEX quarantine_event_id ON ops.quarantine (event_id);
+-- Hash: what is refused may carry an id of any length, and a B-tree entry is limited to 2,704 bytes.
+CREATE INDEX quarantine_event_id ON ops.quarantine USING hash (event_id);
 CREATE INDEX quarantine_load_id ON ops.quarantine (load_id);
 CREATE INDEX quarantine_open ON ops.quarantine (reason, quarantined_ts) WHERE state = 'OPEN';

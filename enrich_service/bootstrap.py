@@ -1,0 +1,74 @@
+"""The only place that constructs the adapters of enrich."""
+
+from __future__ import annotations
+
+import stamina
+
+from enrich_service.metrics import EnrichMetrics
+from enrich_service.pipeline import TOPIC_IN, TOPIC_OUT, EnrichPipeline
+from enrich_service.reference import load_countries, load_rates
+from enrich_service.settings import EnrichSettings
+from schemas.catalogue import Topic, load_topics
+from schemas.codec import Codec
+from schemas.registry import RegistryClient, RegistryUnavailable
+from streamkit.clock import SystemClock
+from streamkit.kafka import KafkaConsumer, KafkaTransactionalProducer
+from streamkit.limits import Limits
+from streamkit.runner import Runner
+from streamkit.stats import StageStats
+from streamkit.telemetry import StageServer
+
+GROUP = "tillstream.enrich"
+
+
+class Stage:
+    """Enrich, ready to run."""
+
+    def __init__(self, settings: EnrichSettings) -> None:
+        self._settings = settings
+        self._stats = StageStats(settings.service, SystemClock())
+        self._runner: Runner | None = None
+        self._stopped = False
+
+    def stop(self) -> None:
+        self._stopped = True
+        if self._runner is not None:
+            self._runner.stop()
+
+    def run(self) -> None:
+        """Blocks until `stop`; raises what the stage must not go on after."""
+        settings = self._settings
+        with StageServer(self._stats, settings.http_host, settings.http_port):
+            self._runner = self._build()
+            if not self._stopped:
+                self._runner.run()
+
+    def _build(self) -> Runner:
+        settings, clock = self._settings, SystemClock()
+        topics, registry = load_topics(), RegistryClient(settings.registry)
+        rates = load_rates()
+        pipeline = EnrichPipeline(
+            reader=Codec(topics[TOPIC_IN].schema_text, registry),
+            writer=Codec(topics[TOPIC_OUT].schema_text, registry),
+            schema_id=_register(registry, topics[TOPIC_OUT]),
+            countries=load_countries(),
+            rates=rates,
+            clock=clock,
+            observe=EnrichMetrics(self._stats.registry, rates.newest).observe,
+        )
+        return Runner(
+            KafkaConsumer(settings.kafka, GROUP, settings.slot),
+            KafkaTransactionalProducer(settings.kafka, settings.slot),
+            pipeline,
+            topics=[TOPIC_IN],
+            stats=self._stats,
+            clock=clock,
+            limits=Limits(max_records=settings.enrich_batch_records),
+        )
+
+
+@stamina.retry(on=RegistryUnavailable, attempts=None, timeout=60.0, wait_max=2.0)
+def _register(registry: RegistryClient, topic: Topic) -> int:
+    """The schema id to write with. `up` has registered it; this only asks, and waits for a registry that
+    is just starting."""
+    return registry.register(topic.subject, topic.schema_text)

@@ -1,0 +1,151 @@
+"""Refuses to start where going on could lose or repeat rows.
+
+Delta skips a batch whose number is not above the last one of the same query, and a query without its
+checkpoint starts from the beginning under a new id. So these states are refused:
+
+1. the topic is not the one that the table was written from (deleted and made anew);
+2. the table has rows and the checkpoint is gone, or is not the one that wrote them: all rows would be repeated;
+3. the checkpoint is older than the table (restored): its next batches would be skipped, their rows lost;
+4. the table is older than the checkpoint (restored, or cut by a power failure): its last rows are missing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from deltalake import DeltaTable
+
+from gold_writer.lake.tables import TOPIC_ID_PROPERTY
+
+RESUME_FILE: Final = "resume.json"
+NONE: Final = -1
+
+
+class Refused(Exception):  # noqa: N818
+    """Starting would lose or repeat rows. The message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Where a new checkpoint begins: made by `rebuild`, valid for one version of the table only."""
+
+    topic_id: str
+    table_version: int
+    offsets: dict[int, int]
+
+    def write(self, checkpoint: Path) -> None:
+        body = {"topic_id": self.topic_id, "table_version": self.table_version, "offsets": self.offsets}
+        (checkpoint / RESUME_FILE).write_text(json.dumps(body), encoding="utf-8")
+
+    @classmethod
+    def read(cls, checkpoint: Path) -> Resume | None:
+        try:
+            body = json.loads((checkpoint / RESUME_FILE).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        offsets = {int(partition): int(offset) for partition, offset in body["offsets"].items()}
+        return cls(str(body["topic_id"]), int(body["table_version"]), offsets)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointState:
+    """A query's checkpoint. `planned` and `committed` are batch numbers, NONE where there is none."""
+
+    query_id: str | None
+    planned: int
+    committed: int
+    resume: Resume | None
+
+    @classmethod
+    def read(cls, checkpoint: Path) -> CheckpointState:
+        try:
+            query_id = str(json.loads((checkpoint / "metadata").read_text(encoding="utf-8"))["id"])
+        except FileNotFoundError:
+            query_id = None
+        return cls(
+            query_id=query_id,
+            planned=_last_batch(checkpoint / "offsets"),
+            committed=_last_batch(checkpoint / "commits"),
+            resume=Resume.read(checkpoint),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """A Delta table as the guard sees it. `batch`: the last one of the checkpoint's query, NONE if it has none."""
+
+    name: str
+    topic_id: str | None
+    version: int
+    batch: int
+    has_rows: bool
+
+    @classmethod
+    def read(cls, name: str, path: Path, query_id: str | None) -> TableState:
+        table = DeltaTable(str(path))
+        batch = None if query_id is None else table.transaction_version(query_id)
+        return cls(
+            name=name,
+            topic_id=table.metadata().configuration.get(TOPIC_ID_PROPERTY),
+            version=table.version(),
+            batch=NONE if batch is None else batch,
+            has_rows=batch is not None or len(table.file_uris()) > 0,
+        )
+
+
+def check(table: TableState, checkpoint: CheckpointState, topic: str, topic_id: str) -> dict[int, int] | None:
+    """Offsets that a new checkpoint begins with, None for the beginning; an existing one keeps its own.
+
+    Raises Refused.
+    """
+    if table.topic_id != topic_id:
+        raise _refused(
+            table, f"it was written from topic id {table.topic_id}, but {topic} now has the id {topic_id}"
+        )
+    if table.batch == NONE:
+        return _first_start(table, checkpoint, topic_id)
+    if checkpoint.committed > table.batch:
+        raise _refused(
+            table,
+            f"its checkpoint has committed batch {checkpoint.committed}, but the table ends with batch "
+            f"{table.batch}: rows are missing",
+        )
+    if table.batch > checkpoint.planned or table.batch > checkpoint.committed + 1:
+        raise _refused(
+            table,
+            f"it ends with batch {table.batch}, but its checkpoint only knows {checkpoint.planned} "
+            f"(committed: {checkpoint.committed}): the next batches would be skipped",
+        )
+    return None
+
+
+def _first_start(table: TableState, checkpoint: CheckpointState, topic_id: str) -> dict[int, int] | None:
+    if checkpoint.committed != NONE:
+        raise _refused(
+            table, f"its checkpoint has committed batch {checkpoint.committed}, but the table holds none of them"
+        )
+    if not table.has_rows:
+        return None
+    resume = checkpoint.resume
+    if resume is not None and resume.topic_id == topic_id and resume.table_version == table.version:
+        return resume.offsets
+    if checkpoint.query_id is None:
+        raise _refused(table, "it has rows, but its checkpoint is lost: every row would be written again")
+    raise _refused(table, "it has rows, but none by the query of this checkpoint: every row would be repeated")
+
+
+def _refused(table: TableState, why: str) -> Refused:
+    return Refused(
+        f"the lake does not start on {table.name}: {why}. `tillstream rebuild lake` goes on after the "
+        "last offset that the table holds."
+    )
+
+
+def _last_batch(folder: Path) -> int:
+    """Highest number among the files of a checkpoint's log; temporary files have other names."""
+    if not folder.is_dir():
+        return NONE
+    return max((int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()), default=NONE)

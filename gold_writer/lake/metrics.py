@@ -1,0 +1,31 @@
+"""Every metric of the lake writer beyond those that each process has (streamkit.stats)."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class LakeMetrics:
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.batch_seconds = Histogram(
+            "tillstream_lake_batch_seconds",
+            "Duration of a micro-batch that had records, commit included.",
+            ["query"],
+            buckets=(0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0),
+            registry=registry,
+        )
+        self.rows = Counter(
+            "tillstream_lake_rows", "Rows committed to a table by this process.", ["table"], registry=registry
+        )
+        self.behind = Gauge(
+            "tillstream_lake_behind_offsets",
+            "Offsets that a query had not yet taken at its last trigger; transaction markers count.",
+            ["query"],
+            registry=registry,
+        )
+        self.oldest_row_seconds = Gauge(
+            "tillstream_lake_oldest_row_seconds",
+            "Age of the oldest row of the last commit when it became visible.",
+            ["table"],
+            registry=registry,
+        )

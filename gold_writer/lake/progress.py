@@ -1,0 +1,131 @@
+"""What the queries did: Spark's progress reports, and the commits as a reader of the lake sees them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gold_writer.lake.tables import Table
+
+if TYPE_CHECKING:
+    from pyspark.sql.streaming import StreamingQuery
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One report of a query. `rows` is 0 for a trigger without new records. `behind`: offsets not yet read."""
+
+    number: int
+    rows: int
+    seconds: float
+    behind: int
+
+
+class QueryReports:
+    """Reports of one query, each once."""
+
+    def __init__(self, query: StreamingQuery) -> None:
+        self._query = query
+        self._seen: str | None = None
+
+    def first_trigger_done(self) -> bool:
+        return self._seen is not None or self._query._jsq.lastProgress() is not None
+
+    def new(self) -> list[Batch]:
+        # pyspark's own property asks the JVM for each field by itself, some 50 calls; the report is one JSON.
+        java = self._query._jsq
+        last = java.lastProgress()
+        if last is None or last.timestamp() == self._seen:
+            return []
+        reports = [json.loads(report.json()) for report in java.recentProgress()]
+        fresh = [r for r in reports if self._seen is None or r["timestamp"] > self._seen]
+        if fresh:
+            self._seen = fresh[-1]["timestamp"]
+        return [batch_of(report) for report in fresh]
+
+
+def batch_of(report: dict[str, Any]) -> Batch:
+    """Spark's StreamingQueryProgress as JSON -> Batch."""
+    return Batch(
+        number=int(report["batchId"]),
+        rows=int(report["numInputRows"]),
+        seconds=float(report.get("durationMs", {}).get("triggerExecution", 0)) / 1000.0,
+        behind=sum(_behind(source) for source in report.get("sources", ())),
+    )
+
+
+def _behind(source: dict[str, Any]) -> int:
+    latest, end = source.get("latestOffset") or {}, source.get("endOffset") or {}
+    return sum(
+        max(offset - end.get(topic, {}).get(partition, 0), 0)
+        for topic, partitions in latest.items()
+        for partition, offset in partitions.items()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Rows that one commit added. Times in ms since 1970 UTC; `visible_ms`: when readers could see it."""
+
+    version: int
+    rows: int
+    earliest_ms: int
+    latest_ms: int
+    visible_ms: int
+
+    def arrivals_ms(self, points: int = 50) -> NDArray[np.int64]:
+        """Arrival times of the rows, taken as evenly spread between the first and the last of the commit.
+
+        The log holds only minimum and maximum; within one second of a steady stream this is close. At most
+        `points` values, however many rows.
+        """
+        return np.linspace(self.earliest_ms, self.latest_ms, num=max(min(self.rows, points), 1)).astype(np.int64)
+
+
+class CommitTail:
+    """Follows a table's log from its version at the start: one small file per commit, no JVM, no listing."""
+
+    def __init__(self, path: Path, table: Table, version: int) -> None:
+        self._log = path / "_delta_log"
+        self._arrival = table.arrival
+        self._next = version + 1
+
+    def new(self) -> list[Commit]:
+        found = []
+        while (commit := self._read(self._next)) is not None:
+            self._next += 1
+            if commit.rows:
+                found.append(commit)
+        return found
+
+    def _read(self, version: int) -> Commit | None:
+        file = self._log / f"{version:020d}.json"
+        try:
+            visible_ms = int(file.stat().st_mtime * 1000)
+            actions = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        except FileNotFoundError:
+            return None
+        rows, earliest, latest = 0, [], []
+        for action in actions:
+            # A compaction adds files too, but changes no data.
+            if "add" not in action or not action["add"]["dataChange"]:
+                continue
+            statistics = json.loads(action["add"].get("stats") or "{}")
+            rows += int(statistics.get("numRecords", 0))
+            if self._arrival in statistics.get("minValues", {}):
+                earliest.append(_milliseconds(statistics["minValues"][self._arrival]))
+                latest.append(_milliseconds(statistics["maxValues"][self._arrival]))
+        return Commit(
+            version, rows, min(earliest, default=visible_ms), max(latest, default=visible_ms), visible_ms
+        )
+
+
+def _milliseconds(instant: str) -> int:
+    return round(datetime.fromisoformat(instant).timestamp() * 1000)
+

@@ -1,0 +1,159 @@
+"""The SQL of one batch, built once from the lists of columns. Values travel by COPY, never in a statement.
+
+Rows are written in the order of their keys, so that two writers lock shared dimension rows in one order and
+B-trees are filled page by page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gold_writer.warehouse.columns import FACT, QUARANTINE, Column
+
+STAGED_SALES = "staged_sales"
+STAGED_QUARANTINE = "staged_quarantine"
+
+
+def _temporary_table(name: str, columns: Sequence[Column]) -> str:
+    types = ", ".join(f"{c.name} {c.staged_type}" for c in columns)
+    return f"CREATE TEMP TABLE {name} ({types}) ON COMMIT DELETE ROWS"
+
+
+def _insert(table: str, columns: Sequence[Column], distinct_on: str | None = None) -> str:
+    names = ", ".join(c.name for c in columns)
+    distinct = f"DISTINCT ON ({distinct_on}) " if distinct_on else ""
+    return f"INSERT INTO {table} AS t ({names}) SELECT {distinct}{', '.join(c.expression for c in columns)}"
+
+
+SESSION = f"""
+SET synchronous_commit = on;
+SET temp_buffers = '64MB';
+{_temporary_table(STAGED_SALES, FACT)};
+{_temporary_table(STAGED_QUARANTINE, QUARANTINE)}
+"""
+
+# Positions -----------------------------------------------------------------------------------------
+
+KNOWN_POSITIONS = """
+SELECT topic, partition, topic_id, next_offset FROM ops.stream_offsets
+WHERE consumer = $1 AND topic = ANY($2::text[])
+"""
+
+FIRST_POSITIONS = """
+INSERT INTO ops.stream_offsets (consumer, topic, partition, topic_id, next_offset)
+SELECT $1, n.* , 0 FROM unnest($2::text[], $3::integer[], $4::text[]) AS n
+ON CONFLICT DO NOTHING
+"""
+
+MOVE_POSITIONS = """
+UPDATE ops.stream_offsets AS o SET next_offset = n.next, updated_at = clock_timestamp()
+FROM unnest($2::text[], $3::integer[], $4::text[], $5::bigint[], $6::bigint[])
+     AS n (topic, partition, topic_id, expected, next)
+WHERE o.consumer = $1 AND o.topic = n.topic AND o.partition = n.partition
+  AND o.topic_id = n.topic_id AND o.next_offset = n.expected
+"""
+
+# Sales ---------------------------------------------------------------------------------------------
+
+ENSURE_CALENDAR = """
+SELECT warehouse.ensure_dates($1::integer[]),
+       (SELECT count(warehouse.ensure_fact_partition(k)) FROM unnest($2::integer[]) AS k)
+"""
+
+_KEY = ("date_key", "event_id")
+_REPLACED = ", ".join(f"{c.name} = excluded.{c.name}" for c in FACT if c.name not in _KEY)
+
+_FACTS = f"""
+{_insert("warehouse.fact_sales", FACT)} FROM staged_sales AS s
+ON CONFLICT (date_key, event_id) DO UPDATE SET {_REPLACED}, loaded_at = clock_timestamp()
+WHERE t.revision < excluded.revision
+"""
+
+# An inferred row takes its attributes from the earliest sale that has them, and an invoice its header from
+# the lowest line, so the order of arrival does not matter. What is there already is left out by the join:
+# ON CONFLICT DO UPDATE would lock and rewrite the tuple's header even where its WHERE is false.
+_CUSTOMERS = """
+INSERT INTO warehouse.dim_customers AS t
+    (customer_key, customer_id, country, country_code, region, inferred_from)
+SELECT s.* FROM (
+    SELECT DISTINCT ON (customer_key) customer_key, customer_id, country, country_code, region,
+           timestamptz 'epoch' + invoice_ts * interval '1 millisecond' AS inferred_from
+    FROM staged_sales WHERE customer_id IS NOT NULL
+    ORDER BY customer_key, (country IS NULL), invoice_ts, country
+) AS s
+LEFT JOIN warehouse.dim_customers AS d USING (customer_key)
+WHERE d.customer_key IS NULL OR (d.is_inferred AND s.country IS NOT NULL
+    AND (d.country IS NULL OR (s.inferred_from, s.country) < (d.inferred_from, d.country)))
+ORDER BY s.customer_key
+ON CONFLICT (customer_key) DO UPDATE SET country = excluded.country,
+    country_code = excluded.country_code, region = excluded.region, inferred_from = excluded.inferred_from
+WHERE t.is_inferred AND excluded.country IS NOT NULL
+  AND (t.country IS NULL OR (excluded.inferred_from, excluded.country) < (t.inferred_from, t.country))
+"""
+
+_PRODUCTS = """
+INSERT INTO warehouse.dim_products AS t (product_key, stock_code, description, is_product, inferred_from)
+SELECT s.* FROM (
+    SELECT DISTINCT ON (product_key) product_key, stock_code, description, is_product,
+           timestamptz 'epoch' + invoice_ts * interval '1 millisecond' AS inferred_from
+    FROM staged_sales ORDER BY product_key, (description IS NULL), invoice_ts, description
+) AS s
+LEFT JOIN warehouse.dim_products AS d USING (product_key)
+WHERE d.product_key IS NULL OR (d.is_inferred AND s.description IS NOT NULL
+    AND (d.description IS NULL OR (s.inferred_from, s.description) < (d.inferred_from, d.description)))
+ORDER BY s.product_key
+ON CONFLICT (product_key) DO UPDATE SET description = excluded.description,
+    inferred_from = excluded.inferred_from
+WHERE t.is_inferred AND excluded.description IS NOT NULL AND (t.description IS NULL
+    OR (excluded.inferred_from, excluded.description) < (t.inferred_from, t.description))
+"""
+
+_INVOICES = """
+INSERT INTO warehouse.dim_invoice AS t (invoice_key, source_system, invoice_no, invoice_ts, date_key,
+    customer_key, customer_id, country, country_code, region, is_return, header_line_no)
+SELECT s.* FROM (
+    SELECT DISTINCT ON (invoice_key) invoice_key, source_system, invoice_no,
+           timestamptz 'epoch' + invoice_ts * interval '1 millisecond' AS invoice_ts,
+           date_key, customer_key, customer_id, country, country_code, region, is_return, line_no
+    FROM staged_sales ORDER BY invoice_key, line_no, invoice_ts, event_id
+) AS s
+LEFT JOIN warehouse.dim_invoice AS d USING (invoice_key)
+WHERE d.invoice_key IS NULL OR s.line_no < d.header_line_no
+ORDER BY s.invoice_key
+ON CONFLICT (invoice_key) DO UPDATE SET invoice_ts = excluded.invoice_ts, date_key = excluded.date_key,
+    customer_key = excluded.customer_key, customer_id = excluded.customer_id, country = excluded.country,
+    country_code = excluded.country_code, region = excluded.region, header_line_no = excluded.header_line_no
+WHERE excluded.header_line_no < t.header_line_no
+"""
+
+UPSERT_SALES = ";".join((_FACTS, _CUSTOMERS, _PRODUCTS, _INVOICES))
+
+# Quarantine ----------------------------------------------------------------------------------------
+# The same item again is a duplicate. An accepted event resolves all that was refused of it before; what is
+# refused after it (ID_CONFLICT) stays open. Items of one event may lie in several partitions, so both
+# orders of arrival must end alike: a later OPEN looks for a resolution, and a RESOLVED for open items.
+
+_ITEMS = (
+    _insert("ops.quarantine", QUARANTINE, distinct_on="s.item_id")
+    + """ FROM staged_quarantine AS s ORDER BY s.item_id, (s.state = 'RESOLVED'), s.quarantine_offset
+ON CONFLICT (item_id) DO NOTHING
+"""
+)
+
+_RESOLVED_BY_ID = """
+UPDATE ops.quarantine AS t
+SET state = 'RESOLVED', resolution = coalesce(s.detail, s.reason),
+    resolved_ts = timestamptz 'epoch' + s.quarantined_ts * interval '1 millisecond'
+FROM staged_quarantine AS s
+WHERE s.state = 'RESOLVED' AND t.item_id = s.item_id AND t.resolved_ts IS NULL
+"""
+
+_RESOLVED_BY_EVENT = """
+UPDATE ops.quarantine AS t
+SET state = 'RESOLVED', resolution = r.resolution, resolved_ts = r.resolved_ts
+FROM ops.quarantine AS r
+WHERE r.state = 'RESOLVED' AND r.event_id = t.event_id AND t.state = 'OPEN' AND t.reason <> 'ID_CONFLICT'
+  AND t.event_id IN (SELECT event_id FROM staged_quarantine WHERE event_id IS NOT NULL)
+"""
+
+UPSERT_QUARANTINE = ";".join((_ITEMS, _RESOLVED_BY_ID, _RESOLVED_BY_EVENT))

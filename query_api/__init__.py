@@ -1,0 +1,1 @@
+"""Answers questions about the platform: GraphQL, REST v2 analytics and the console."""

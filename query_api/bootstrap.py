@@ -1,0 +1,93 @@
+"""The only place that constructs adapters."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import httpx
+from fastapi import FastAPI
+from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+
+from query_api.app import create_app
+from query_api.coalesce import SnapshotCache
+from query_api.cost import CostRule, Limits
+from query_api.errors import ApiError
+from query_api.graph import MAX_FIRST, WEIGHTS, Parts, build_schema
+from query_api.guard import Guard, GuardExtension
+from query_api.kpis import Analytics
+from query_api.lives import Lives
+from query_api.metrics import Metrics
+from query_api.pipeline import Answerer
+from query_api.postgres import Store
+from query_api.sales import Sales
+from query_api.settings import QuerySettings
+from query_api.upstream import Platform
+from streamkit.telemetry import StageStats
+
+_PROBE_EVERY_S = 1.0
+
+
+def build(settings: QuerySettings) -> FastAPI:
+    """The application, ready to be served. It starts without Postgres and answers 503 until it is there."""
+    metrics = Metrics(StageStats(settings.service))
+    store = Store(
+        settings.postgres,
+        metrics,
+        pool_max=settings.query_pool_max,
+        connect_timeout=settings.query_connect_timeout,
+        statement_timeout=settings.query_statement_timeout,
+    )
+    cache = SnapshotCache(store, lambda result: metrics.snapshot_cache.labels(result).inc())
+    platform = Platform(
+        httpx.AsyncClient(),
+        settings.stages,
+        settings.ledger_url,
+        stage_timeout=settings.query_stage_timeout,
+        ledger_timeout=settings.query_ledger_timeout,
+    )
+    parts = Parts(
+        analytics=Analytics(store, cache, max_series_points=settings.query_max_series_points),
+        sales=Sales(store, cache, max_invoice_lines=settings.query_max_invoice_lines),
+        lives=Lives(store, platform),
+        platform=platform,
+    )
+    # The rule needs the schema, and the schema's extension needs the rule.
+    rule = CostRule(build_schema()._schema, Limits(first=MAX_FIRST), WEIGHTS)
+    guard = Guard(rule, metrics)
+    schema = build_schema(lambda: GuardExtension(guard))
+    answerer = Answerer(schema, parts, metrics, max_body_bytes=settings.query_max_body_bytes)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        probe = asyncio.create_task(watch(store, metrics))
+        try:
+            yield
+        finally:
+            probe.cancel()
+            await platform.close()
+            await store.close()
+
+    app = create_app(schema, parts, answerer, metrics, store.ping, lifespan)
+    provider = TracerProvider(resource=Resource.create({"service.name": f"tillstream-{settings.service}"}))
+    FastAPIInstrumentor.instrument_app(
+        app,
+        tracer_provider=provider,
+        excluded_urls="health,ready,metrics,stats,static",
+        exclude_spans=["receive", "send"],
+    )
+    return app
+
+
+async def watch(store: Store, metrics: Metrics) -> None:
+    """Keeps the state that `/stats` tells up to date. Runs until it is cancelled."""
+    while True:
+        try:
+            await store.ping()
+            metrics.stats.ready()
+        except ApiError as error:
+            metrics.stats.degraded(str(error))
+        await asyncio.sleep(_PROBE_EVERY_S)

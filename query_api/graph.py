@@ -1,0 +1,259 @@
+"""The GraphQL schema: which question goes to which part. What the answers mean stands with those parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+
+import strawberry
+from graphql import (
+    GraphQLArgument,
+    GraphQLError,
+    GraphQLInputField,
+    GraphQLInputObjectType,
+    GraphQLObjectType,
+    Undefined,
+)
+from strawberry.extensions import SchemaExtension
+from strawberry.fastapi import BaseContext
+from strawberry.schema.config import StrawberryConfig
+from strawberry.types import ExecutionContext, Info
+
+from query_api.errors import BadInput
+from query_api.kpis import Analytics
+from query_api.lives import Lives
+from query_api.sales import Page, Sales
+from query_api.types import (
+    By,
+    CountryRevenue,
+    EventLife,
+    Grain,
+    Invoice,
+    Kpis,
+    Ledger,
+    PageInfo,
+    ProductSales,
+    Range,
+    SaleEdge,
+    SaleFilter,
+    SeriesPoint,
+    Stage,
+)
+from query_api.upstream import Platform
+from query_api.values import datetime_text, decimal_text, parse_date, parse_datetime, parse_decimal
+
+T = TypeVar("T")
+
+SDL_FILE = Path(__file__).parent.parent / "schemas" / "graphql" / "schema.graphql"
+
+MAX_FIRST = 1_000
+
+WEIGHTS = {
+    "SaleConnection.edges": 1,  # `first` stands on the connection
+    "Query.salesSeries": 200,
+    "Invoice.lines": 50,
+    "EventLife.hops": 10,
+    "Pipeline.stages": 15,
+}
+"""Factors of lists that take no `first`, for the cost rule."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What answers questions; one for the life of the process."""
+
+    analytics: Analytics
+    sales: Sales
+    lives: Lives
+    platform: Platform
+
+
+class Context(BaseContext):
+    """Of one request."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self.parts = parts
+
+
+Asked = Info[Context, None]
+
+
+@strawberry.type
+class SaleConnection:
+    page: strawberry.Private[Page]
+    wanted: strawberry.Private[SaleFilter | None]
+
+    @strawberry.field(description="All sales that pass the filter, whatever the page.")
+    async def total_count(self, info: Asked) -> int:
+        return await info.context.parts.sales.count(self.wanted)
+
+    @strawberry.field
+    def edges(self) -> list[SaleEdge]:
+        return self.page.edges
+
+    @strawberry.field
+    def page_info(self) -> PageInfo:
+        return self.page.info
+
+
+@strawberry.type
+class Pipeline:
+    @strawberry.field
+    async def stages(self, info: Asked) -> list[Stage]:
+        return await info.context.parts.platform.stages()
+
+    @strawberry.field
+    async def ledger(self, info: Asked) -> Ledger:
+        return await info.context.parts.platform.ledger()
+
+
+@strawberry.type
+class Query:
+    @strawberry.field(description="Newest first. `after` is the cursor of the last sale seen.")
+    async def sales(
+        self, info: Asked, first: int | None = 50, after: str | None = None, filter: SaleFilter | None = None
+    ) -> SaleConnection:
+        page = await info.context.parts.sales.page(bounded(first, 50), after, filter)
+        return SaleConnection(page=page, wanted=filter)
+
+    @strawberry.field(description="Numbers are per source: the latest when two sources share one.")
+    async def invoice(self, info: Asked, invoice_no: str) -> Invoice | None:
+        return await info.context.parts.sales.invoice(invoice_no)
+
+    @strawberry.field(description="`asOf`: only what was recorded then or before.")
+    async def kpis(
+        self,
+        info: Asked,
+        range: Range | None = None,
+        country: str | None = None,
+        as_of: datetime | None = None,
+    ) -> Kpis:
+        return await info.context.parts.analytics.kpis(range, country, as_of)
+
+    @strawberry.field(description="Ascending in time; buckets without sales are left out.")
+    async def sales_series(
+        self,
+        info: Asked,
+        range: Range | None = None,
+        grain: Grain | None = Grain.DAY,
+        country: str | None = None,
+    ) -> list[SeriesPoint]:
+        return await info.context.parts.analytics.series(range, grain or Grain.DAY, country)
+
+    @strawberry.field(description="Highest first; sales without a country are one entry with a null name.")
+    async def revenue_by_country(
+        self, info: Asked, range: Range | None = None, first: int | None = 50
+    ) -> list[CountryRevenue]:
+        return await info.context.parts.analytics.countries(range, bounded(first, 50))
+
+    @strawberry.field(description="Highest first.")
+    async def top_products(
+        self,
+        info: Asked,
+        range: Range | None = None,
+        first: int | None = 10,
+        by: By | None = By.REVENUE,
+        include_non_products: bool | None = False,
+    ) -> list[ProductSales]:
+        return await info.context.parts.analytics.products(
+            range, bounded(first, 10), by or By.REVENUE, bool(include_non_products)
+        )
+
+    @strawberry.field(description="The life of one event; null where nothing knows the id.")
+    async def event(self, info: Asked, id: strawberry.ID) -> EventLife | None:
+        return await info.context.parts.lives.life(id)
+
+    @strawberry.field
+    async def pipeline(self) -> Pipeline:
+        return Pipeline()
+
+
+def bounded(first: int | None, default: int) -> int:
+    """An explicit null means the default. The cost rule looks at `first` too; this is what REST relies on."""
+    if first is None:
+        return default
+    if not 0 <= first <= MAX_FIRST:
+        raise BadInput(f"first must be between 0 and {MAX_FIRST}, not {first}")
+    return first
+
+
+def _told(parse: Callable[[object], T]) -> Callable[[object], T]:
+    """A value that cannot be parsed is the client's mistake, not ours."""
+
+    def parse_or_tell(value: object) -> T:
+        try:
+            return parse(value)
+        except ValueError as error:
+            raise GraphQLError(str(error)) from None
+
+    return parse_or_tell
+
+
+SCALARS: dict[object, Any] = {
+    Decimal: strawberry.scalar(
+        name="Decimal",
+        description="A decimal string without exponent: at least two places, at most six.",
+        serialize=decimal_text,
+        parse_value=_told(parse_decimal),
+    ),
+    datetime: strawberry.scalar(
+        name="DateTime",
+        description="ISO 8601 in UTC, such as 2010-12-01T08:26:00Z. On input, a naive time is UTC.",
+        serialize=datetime_text,
+        parse_value=_told(parse_datetime),
+    ),
+    date: strawberry.scalar(
+        name="Date",
+        description="YYYY-MM-DD.",
+        serialize=date.isoformat,
+        parse_value=_told(parse_date),
+    ),
+}
+
+
+class Schema(strawberry.Schema):
+    """Leaves the logging of errors to the extension that masks them."""
+
+    def process_errors(
+        self, errors: list[GraphQLError], execution_context: ExecutionContext | None = None
+    ) -> None:
+        return None
+
+
+def build_schema(*extensions: Callable[[], SchemaExtension]) -> Schema:
+    """`extensions` are factories: each operation gets its own."""
+    schema = Schema(query=Query, config=StrawberryConfig(scalar_map=SCALARS), extensions=extensions)
+    for named in schema._schema.type_map.values():
+        if isinstance(named, GraphQLInputObjectType):
+            _without_null_defaults(named.fields.values())
+        elif isinstance(named, GraphQLObjectType):
+            for field in named.fields.values():
+                _without_null_defaults(field.args.values())
+    return schema
+
+
+def _without_null_defaults(inputs: Iterable[GraphQLArgument | GraphQLInputField]) -> None:
+    """Python needs the default None; in the schema a nullable input is optional without saying `= null`."""
+    for one in inputs:
+        if one.default_value is None:
+            one.default_value = Undefined
+
+
+def sdl() -> str:
+    """The schema as text, as `schemas/graphql/schema.graphql` keeps it."""
+    return build_schema().as_str() + "\n"
+
+
+def main() -> None:
+    """`python -m query_api.graph` writes the schema file."""
+    SDL_FILE.parent.mkdir(parents=True, exist_ok=True)
+    SDL_FILE.write_text(sdl(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

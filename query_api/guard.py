@@ -1,0 +1,138 @@
+"""What stands between a client's text and its execution: caches, limits, and the masking of errors."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from graphql import DocumentNode, GraphQLError, parse
+from opentelemetry import trace
+from strawberry.extensions import SchemaExtension
+from strawberry.schema.schema import validate_document
+
+from query_api.cost import CostRule, TooCostly
+from query_api.errors import ApiError
+from query_api.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+_CACHED_CHARS = 100_000
+"""Of all cached texts together. A parsed document takes up to 300 bytes a character: 30 MB in all."""
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A parsed document; `errors` are those of validation, None until it was validated."""
+
+    document: DocumentNode
+    errors: list[GraphQLError] | None = None
+
+
+class Guard:
+    """The state that operations share. One for the life of the process.
+
+    The cache is keyed by the text: hashing a parsed document takes longer than executing most of them.
+    """
+
+    def __init__(self, rule: CostRule, metrics: Metrics) -> None:
+        self.rule = rule
+        self.metrics = metrics
+        self._prepared: OrderedDict[str, Prepared] = OrderedDict()
+        self._chars = 0
+
+    def prepare(self, query: str) -> Prepared:
+        """Raises GraphQLError. Texts that do not parse are not kept."""
+        known = self._prepared.get(query)
+        if known is not None:
+            self._prepared.move_to_end(query)
+            return known
+        prepared = Prepared(self._parse(query))
+        self._prepared[query] = prepared
+        self._chars += len(query)
+        while self._chars > _CACHED_CHARS:
+            self._chars -= len(self._prepared.popitem(last=False)[0])
+        return prepared
+
+    def _parse(self, query: str) -> DocumentNode:
+        try:
+            # max_tokens counts comments too; the nesting is limited by the parser itself.
+            return parse(query, max_tokens=self.rule.limits.tokens)
+        except RecursionError:
+            raise GraphQLError("Syntax Error: the document is nested too deeply.") from None
+
+    def check(self, document: DocumentNode, variables: dict[str, object] | None) -> None:
+        """Raises GraphQLError where the cost rule refuses."""
+        try:
+            self.metrics.query_cost.observe(self.rule.check(document, variables))
+        except TooCostly as error:
+            raise GraphQLError(f"Query refused: {error}.", extensions={"code": "TOO_COSTLY"}) from None
+
+
+class GuardExtension(SchemaExtension):
+    """Runs in this order: parse (cached, tokens limited), cost rule, validation (cached), execution,
+    masking of errors."""
+
+    def __init__(self, guard: Guard) -> None:
+        self.guard = guard
+        self._prepared: Prepared | None = None
+
+    def on_operation(self) -> Iterator[None]:
+        yield
+        result = self.execution_context.result
+        if result is not None and result.errors:
+            result.errors = [told(error, self.guard.metrics) for error in result.errors]
+
+    def on_parse(self) -> Iterator[None]:
+        context = self.execution_context
+        if context.query:
+            self._prepared = self.guard.prepare(context.query)
+            context.graphql_document = self._prepared.document
+        yield
+
+    def on_validate(self) -> Iterator[None]:
+        context = self.execution_context
+        assert self._prepared is not None, "parsing comes first"
+        self.guard.check(self._prepared.document, context.variables)
+        if self._prepared.errors is None:
+            self._prepared.errors = validate_document(
+                context.schema._schema, self._prepared.document, context.validation_rules
+            )
+        context.pre_execution_errors = self._prepared.errors
+        yield
+
+
+def told(error: GraphQLError, metrics: Metrics) -> GraphQLError:
+    """What the client sees of an error. Its own mistakes stay as they are, `ApiError`s keep their message
+    and code, all else is logged and masked. Telling it twice changes nothing."""
+    extensions = dict(error.extensions or {})
+    if "code" in extensions:
+        return error
+    cause = error.original_error
+    message = error.message
+    if isinstance(cause, ApiError):
+        extensions |= {"code": cause.code, "traceId": trace_id()}
+    elif cause is None or isinstance(cause, GraphQLError):
+        extensions["code"] = "INVALID"
+    else:
+        extensions |= {"code": "INTERNAL", "traceId": trace_id()}
+        message = "Internal error: quote the trace id when you report it"
+        log.error("a resolver failed", exc_info=cause, extra={"trace_id": extensions["traceId"]})
+    metrics.errors.labels(str(extensions["code"])).inc()
+    return GraphQLError(
+        message,
+        nodes=error.nodes,
+        source=error.source,
+        positions=error.positions,
+        path=error.path,
+        original_error=cause,
+        extensions=extensions,
+    )
+
+
+def trace_id() -> str:
+    """Of the request's span; a random one where there is none."""
+    context = trace.get_current_span().get_span_context()
+    return trace.format_trace_id(context.trace_id) if context.is_valid else secrets.token_hex(16)

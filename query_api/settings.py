@@ -1,0 +1,25 @@
+"""What the query service is told through its environment (`TILLSTREAM_*`)."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from streamkit.settings import PlatformSettings
+
+
+class QuerySettings(PlatformSettings):
+    """Adds to the platform's settings what only this service needs. Times are in seconds."""
+
+    service: str = "query"
+    ledger_url: str | None = None
+    stages: dict[str, str] = Field(default_factory=dict)
+    """Base URLs of the stages by name, for `pipeline`; JSON in the environment."""
+
+    query_pool_max: int = Field(8, ge=1)
+    query_connect_timeout: float = Field(2.0, gt=0)
+    query_statement_timeout: float = Field(10.0, gt=0)
+    query_stage_timeout: float = Field(0.8, gt=0)
+    query_ledger_timeout: float = Field(15.0, gt=0)
+    query_max_body_bytes: int = Field(262_144, gt=0)
+    query_max_series_points: int = Field(20_000, gt=0)
+    query_max_invoice_lines: int = Field(10_000, gt=0)

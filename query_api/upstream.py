@@ -1,0 +1,145 @@
+"""The adapter to the platform's other services: the stages' `/stats` and the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from query_api.coalesce import Coalescer
+from query_api.errors import UpstreamUnavailable
+from query_api.types import Ledger, Stage
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    until: float
+    value: Any
+
+
+class Platform:
+    """Asks other services over HTTP. Times are in seconds.
+
+    Drawing a balance reads every store, so all who ask within `ledger_ttl` share one; a stage's figures
+    are shared for `stage_ttl`.
+    """
+
+    def __init__(
+        self,
+        client: httpx.AsyncClient,
+        stages: Mapping[str, str],
+        ledger_url: str | None,
+        *,
+        stage_timeout: float = 0.8,
+        ledger_timeout: float = 15.0,
+        event_timeout: float = 2.0,
+        stage_ttl: float = 0.25,
+        ledger_ttl: float = 0.5,
+    ) -> None:
+        self._client = client
+        self._stages = dict(stages)
+        self._ledger_url = ledger_url.rstrip("/") if ledger_url else None
+        self._stage_timeout = stage_timeout
+        self._ledger_timeout = ledger_timeout
+        self._event_timeout = event_timeout
+        self._stage_ttl = stage_ttl
+        self._ledger_ttl = ledger_ttl
+        self._shared = Coalescer()
+        self._kept: dict[Hashable, _Kept] = {}
+
+    async def stages(self) -> list[Stage]:
+        """In the order of the settings; one that does not answer is "stopped"."""
+
+        async def ask_all() -> list[Stage]:
+            return list(await asyncio.gather(*(self._stage(n, url) for n, url in self._stages.items())))
+
+        return await self._recent("stages", self._stage_ttl, ask_all)
+
+    async def ledger(self) -> Ledger:
+        """Raises `UpstreamUnavailable`."""
+        return await self._recent("ledger", self._ledger_ttl, self._ledger)
+
+    async def event(self, event_id: str) -> dict[str, Any] | None:
+        """What the ledger knows of an event: {event_id, status, reason, hops}, or None.
+        Raises `UpstreamUnavailable`."""
+        answer = await self._ask_ledger(f"/events/{quote(event_id, safe='')}", self._event_timeout)
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        body: dict[str, Any] = _json_object(answer)
+        return body
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def _ledger(self) -> Ledger:
+        body = _json_object(await self._ask_ledger("/ledger", self._ledger_timeout))
+        try:
+            return Ledger(
+                accepted=int(body["accepted"]),
+                duplicates=int(body["duplicates"]),
+                quarantined=int(body["quarantined"]),
+                resolved=int(body["resolved"]),
+                in_flight=int(body["in_flight"]),
+                balanced=bool(body["balanced"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise UpstreamUnavailable("the ledger's answer lacks a figure") from error
+
+    async def _ask_ledger(self, path: str, timeout_s: float) -> httpx.Response:
+        if self._ledger_url is None:
+            raise UpstreamUnavailable("no ledger is configured (TILLSTREAM_LEDGER_URL)")
+        try:
+            return await self._client.get(self._ledger_url + path, timeout=timeout_s)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise UpstreamUnavailable("the ledger does not answer") from error
+
+    async def _stage(self, name: str, url: str) -> Stage:
+        try:
+            answer = await self._client.get(url.rstrip("/") + "/stats", timeout=self._stage_timeout)
+            body = _json_object(answer)
+            return Stage(
+                name=name,
+                state=str(body.get("state", "degraded")),
+                lag=_number(int, body.get("lag")),
+                lag_seconds=_number(float, body.get("lag_seconds")),
+                p50_ms=_number(float, body.get("p50_ms")),
+                p99_ms=_number(float, body.get("p99_ms")),
+            )
+        except (httpx.HTTPError, httpx.InvalidURL, UpstreamUnavailable, ValueError, TypeError):
+            return Stage(name=name, state="stopped", lag=None, lag_seconds=None, p50_ms=None, p99_ms=None)
+
+    async def _recent(self, key: str, ttl: float, work: Callable[[], Awaitable[T]]) -> T:
+        kept = self._kept.get(key)
+        if kept is not None and time.monotonic() < kept.until:
+            value: T = kept.value
+            return value
+
+        async def fill() -> T:
+            found = await work()
+            self._kept[key] = _Kept(time.monotonic() + ttl, found)
+            return found
+
+        return await self._shared.run(key, fill)
+
+
+def _json_object(answer: httpx.Response) -> dict[str, Any]:
+    if answer.status_code != httpx.codes.OK:
+        raise UpstreamUnavailable(f"a service behind this API answered {answer.status_code}")
+    try:
+        body = answer.json()
+    except ValueError as error:
+        raise UpstreamUnavailable("a service behind this API did not answer in JSON") from error
+    if not isinstance(body, dict):
+        raise UpstreamUnavailable("a service behind this API did not answer with an object")
+    return body
+
+
+def _number(kind: Callable[[Any], T], value: Any) -> T | None:
+    return None if value is None else kind(value)

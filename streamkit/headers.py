@@ -1,0 +1,46 @@
+"""Record headers as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streamkit.ports import Headers, RecordBatch
+
+INGEST_TS = "ingest-ts"
+_LAST_PLAUSIBLE_MS = 253_402_300_800_000  # the year 10000
+
+
+def header_column(headers: Sequence[Headers], name: str) -> list[bytes | None]:
+    """One value per record, None where the header is missing; where it repeats, any of them.
+
+    Producers write their headers in one order, so the place where the last record had it is tried first.
+    """
+    values: list[bytes | None] = []
+    place = 0
+    for record in headers:
+        if place < len(record) and record[place][0] == name:
+            values.append(record[place][1])
+            continue
+        place = next((i for i, header in enumerate(record) if header[0] == name), 0)
+        found = place < len(record) and record[place][0] == name
+        values.append(record[place][1] if found else None)
+    return values
+
+
+def ingest_ts_ms(batch: RecordBatch) -> NDArray[np.int64]:
+    """When ingest accepted each record, in ms since 1970 UTC; the broker's timestamp where a producer did not
+    say or wrote no plausible number."""
+    column = header_column(batch.headers, INGEST_TS)
+    parsed = (_parse(value, int(ts)) for value, ts in zip(column, batch.timestamp_ms, strict=True))
+    return np.fromiter(parsed, np.int64, len(column))
+
+
+def _parse(value: bytes | None, otherwise: int) -> int:
+    # isdigit first: int() also takes signs, spaces and underscores, and quadratic time for long input.
+    if value is None or len(value) > 15 or not value.isdigit():
+        return otherwise
+    number = int(value)
+    return number if number < _LAST_PLAUSIBLE_MS else otherwise
