@@ -42,5 +42,5 @@ def add_revision(frame: pl.DataFrame, recorded_at_ms: int) -> pl.DataFrame:
     """Revision 0, made at `recorded_at_ms` (ms since 1970 UTC)."""
     return frame.with_columns(
         revision=pl.lit(0, pl.Int32),
-        recorded_at=pl.lit(recorded_at_ms, pl.Int64).cast(pl.Datetime("ms", "UTC")),
+        recorded_at=pl.lit(recorded_at_ms, pl.Int64).cast(pl.Datetime("ms")),
     )

@@ -73,7 +73,7 @@ def records(stream: BinaryIO, block_bytes: int = BLOCK_BYTES) -> Iterator[pl.Dat
 def _lines(data: bytes, first: int) -> pl.DataFrame:
     """Physical lines with their ends, over the bytes themselves."""
     ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n")) + 1
-    tail = [] if len(ends) and ends[-1] == len(data) or not data else [len(data)]
+    tail = [] if (len(ends) and ends[-1] == len(data)) or not data else [len(data)]
     bounds = np.concatenate([[0], ends, tail]).astype(np.int64)
     buffers = [None, pa.py_buffer(bounds), pa.py_buffer(data)]
     array = pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(bounds) - 1, buffers)

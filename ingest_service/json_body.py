@@ -66,6 +66,15 @@ def document(body: bytes, limit: int) -> pl.Series:
     return slices.select(pl.col("item").bin.slice(0, pl.col("size"))).to_series()
 
 
+def start_of(body: bytes, items: pl.Series, index: int) -> int:
+    """Position in the body of an item of `document`: the items of an array lie one byte apart."""
+    start = len(body) - len(body.lstrip(JSON_SPACE))
+    if body[start : start + 1] != b"[":
+        return 0
+    before = items.head(index).bin.size().cast(pl.Int64)
+    return start + 1 + int(before.sum()) + index
+
+
 def _first_level(body: bytes, start: int, limit: int) -> Offsets:
     """Positions of the opening bracket, the commas of the first level, and the closing bracket."""
     found: list[Offsets] = [np.array([start], dtype=np.int64)]

@@ -32,6 +32,8 @@ from ingest_service.model import (
 
 # Below this many items the columns cost more than they save.
 _FEW: Final = 24
+# Bounds the copies of the text that reading it as columns makes.
+_PART_ROWS: Final = 20_000
 
 _SPACE: Final = r"[ \t\r\n]*"
 _STRING: Final = (
@@ -64,7 +66,18 @@ def parse(payload: pl.Series, defaults: Defaults, *, whole_body: bool) -> Parsed
         return _one_by_one(
             pl.DataFrame({"payload": payload}).with_row_index("ordinal", 1), defaults, whole_body
         )
-    items = pl.DataFrame({"payload": payload, "text": columns.utf8(payload)}).with_row_index("ordinal", 1)
+    parts = [
+        _part(payload.slice(start, _PART_ROWS), start, defaults, whole_body)
+        for start in range(0, len(payload), _PART_ROWS)
+    ]
+    return Parsed(pl.concat([part.sales for part in parts]), pl.concat([part.refused for part in parts]))
+
+
+def _part(payload: pl.Series, start: int, defaults: Defaults, whole_body: bool) -> Parsed:
+    """`start`: items before these."""
+    items = pl.DataFrame({"payload": payload, "text": columns.utf8(payload)}).with_row_index(
+        "ordinal", start + 1
+    )
     plain = items["text"].str.contains(_PLAIN).fill_null(False)
     flat = items["text"].str.contains(_FLAT) & ~items["text"].str.contains(_SPECIAL, literal=True)
     extra = ~plain & flat.fill_null(False)

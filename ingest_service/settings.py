@@ -19,7 +19,7 @@ class IngestSettings(PlatformSettings):
     ingest_max_file: int = Field(4096 * MIB, ge=1, description="bytes of one file")
     ingest_max_items: int = Field(200_000, ge=1, description="items of one request")
     ingest_max_item: int = Field(1 * MIB, ge=1, le=8 * MIB, description="bytes of one item")
-    ingest_max_in_flight: int = Field(128 * MIB, ge=1, description="bytes of bodies held at one time")
+    ingest_max_in_flight: int = Field(96 * MIB, ge=1, description="bytes of bodies held at one time")
     ingest_max_requests: int = Field(64, ge=1, description="requests worked on at one time")
     ingest_workers: int = Field(8, ge=1, description="threads that parse and wait for the broker")
     ingest_produce_timeout: float = Field(15.0, gt=0, description="seconds until a request gets 503")

@@ -70,7 +70,7 @@ class Rules:
         return self._reject.first(masks), self._reject.names(masks)
 
     def warnings(self, masks: Masks) -> tuple[pl.Series, pl.Series]:
-        """For each row its quality score, 1 less the weights of its warnings and 0 at least, and their ids."""
+        """For each row its quality score (1 less the weights of its warnings, at least 0), and their ids."""
         return self._warn.scores(masks), self._warn.names(masks)
 
 
@@ -110,4 +110,5 @@ class _Family:
 
 
 def _score(warnings: Sequence[Rule]) -> float:
-    return max(0.0, 1.0 - sum(rule.weight for rule in warnings))
+    # Rounded: 1 - (0.2 + 0.1) shall be 0.7 in every store and for every reader.
+    return max(0.0, round(1.0 - sum(rule.weight for rule in warnings), 6))

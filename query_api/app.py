@@ -22,7 +22,7 @@ from strawberry.fastapi import GraphQLRouter
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from query_api import reference, rest
-from query_api.errors import PROBLEM_JSON, ApiError, StoreUnavailable, problem_body
+from query_api.errors import PROBLEM_JSON, ApiError, StoreUnavailableError, problem_body
 from query_api.graph import Context, Parts, Schema
 from query_api.guard import trace_id
 from query_api.metrics import Metrics
@@ -41,14 +41,16 @@ _HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     # Everything the pages need comes from this service.
-    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'",
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'"
+    ),
 }
 
 
 def create_app(
-    schema: Schema, parts: Parts, answerer: Answerer, metrics: Metrics, ping: Ping, lifespan: Lifespan
+    schema: Schema, parts: Parts, answerer: Answerer, *, metrics: Metrics, ping: Ping, lifespan: Lifespan
 ) -> FastAPI:
-    """`ping` raises `StoreUnavailable` while questions cannot be answered."""
+    """`ping` raises `StoreUnavailableError` while questions cannot be answered."""
     app = FastAPI(
         title="Tillstream query",
         description="Analytics over sales. GraphQL at POST /graphql answers the same and more.",
@@ -103,7 +105,7 @@ def _operations(app: FastAPI, metrics: Metrics, ping: Ping) -> None:
     async def ready() -> Response:
         try:
             await ping()
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             return _json({"state": "degraded", "reason": str(error)}, status=503)
         return _json({"state": "ready", "reason": None})
 

@@ -71,7 +71,7 @@ def build(settings: QuerySettings) -> FastAPI:
             await platform.close()
             await store.close()
 
-    app = create_app(schema, parts, answerer, metrics, store.ping, lifespan)
+    app = create_app(schema, parts, answerer, metrics=metrics, ping=store.ping, lifespan=lifespan)
     provider = TracerProvider(resource=Resource.create({"service.name": f"tillstream-{settings.service}"}))
     FastAPIInstrumentor.instrument_app(
         app,

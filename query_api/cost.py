@@ -46,7 +46,7 @@ LIST_FACTOR = 5
 Variables = Mapping[str, Any]
 
 
-class TooCostly(Exception):
+class TooCostlyError(Exception):
     """The document is refused; the message is for the client."""
 
 
@@ -88,20 +88,20 @@ class CostRule:
     weights: Mapping[str, int] = field(default_factory=dict)
 
     def check(self, document: DocumentNode, variables: Variables | None = None) -> int:
-        """The highest cost of the document's operations. Raises `TooCostly` with the limit that was hit.
+        """The highest cost of the document's operations. Raises `TooCostlyError` with the limit that was hit.
 
         Fragments that no operation uses count too: validation visits them as well.
         """
         fragments: dict[str, FragmentDefinitionNode] = {}
         operations: list[OperationDefinitionNode] = []
         if len(document.definitions) > self.limits.definitions:
-            raise TooCostly(f"more than {self.limits.definitions} operations and fragments")
+            raise TooCostlyError(f"more than {self.limits.definitions} operations and fragments")
         for definition in document.definitions:
             if isinstance(definition, OperationDefinitionNode):
                 operations.append(definition)
             elif isinstance(definition, FragmentDefinitionNode):
                 if definition.name.value in fragments:
-                    raise TooCostly(f"there are two fragments named '{definition.name.value}'")
+                    raise TooCostlyError(f"there are two fragments named '{definition.name.value}'")
                 fragments[definition.name.value] = definition
         highest = 0
         for operation in operations:
@@ -109,7 +109,9 @@ class CostRule:
             measure = walk.operation(operation)
             self._enforce(measure)
             if measure.names.total() > self.limits.root_fields:
-                raise TooCostly(f"more than {self.limits.root_fields} fields at the root of an operation")
+                raise TooCostlyError(
+                    f"more than {self.limits.root_fields} fields at the root of an operation"
+                )
             highest = max(highest, measure.cost)
         walk = _Walk(self, fragments, variables or {})
         for name in fragments:
@@ -123,7 +125,9 @@ class CostRule:
             ("number of aliases", measure.aliases, self.limits.aliases),
         ):
             if value > limit:
-                raise TooCostly(f"the {what} of this query is {_short(value)}; at most {limit} is allowed")
+                raise TooCostlyError(
+                    f"the {what} of this query is {_short(value)}; at most {limit} is allowed"
+                )
 
 
 class _Walk:
@@ -146,7 +150,7 @@ class _Walk:
         if name in self._known:
             return self._known[name]
         if name in self._open:
-            raise TooCostly(f"fragment '{name}' contains itself")
+            raise TooCostlyError(f"fragment '{name}' contains itself")
         node = self._fragments.get(name)
         if node is None:
             return Measure()
@@ -163,7 +167,7 @@ class _Walk:
             return Measure()
         limits = self._rule.limits
         if level >= limits.depth:
-            raise TooCostly(f"nested deeper than {limits.depth} levels")
+            raise TooCostlyError(f"nested deeper than {limits.depth} levels")
         cost = fields = aliases = depth = 0
         names: Counter[str] = Counter()
         for selection in node.selections:
@@ -212,7 +216,7 @@ class _Walk:
         """The value of `first`. One of a wrong type counts as the highest: validation refuses it."""
         highest = self._rule.limits.first
         value: Any = default
-        for argument in node.arguments:
+        for argument in node.arguments or ():
             if argument.name.value != "first":
                 continue
             if isinstance(argument.value, VariableNode):
@@ -224,15 +228,15 @@ class _Walk:
         if isinstance(value, bool) or not isinstance(value, int):
             return highest
         if not 0 <= value <= highest:
-            raise TooCostly(f"first must be between 0 and {highest}, not {_short(value)}")
+            raise TooCostlyError(f"first must be between 0 and {highest}, not {_short(value)}")
         return value
 
     def _enforce_shape(self, names: Counter[str], depth: int) -> None:
         limits = self._rule.limits
         if depth > limits.depth:
-            raise TooCostly(f"nested deeper than {limits.depth} levels")
+            raise TooCostlyError(f"nested deeper than {limits.depth} levels")
         if names and (most := names.most_common(1)[0])[1] > limits.repeats:
-            raise TooCostly(f"'{most[0]}' stands more than {limits.repeats} times in one selection")
+            raise TooCostlyError(f"'{most[0]}' stands more than {limits.repeats} times in one selection")
 
 
 def _definition(schema: GraphQLSchema, on: GraphQLNamedType | None, name: str) -> GraphQLField | None:
@@ -242,14 +246,15 @@ def _definition(schema: GraphQLSchema, on: GraphQLNamedType | None, name: str) -
         if name == "__type":
             return TypeMetaFieldDef
     if isinstance(on, GraphQLObjectType | GraphQLInterfaceType):
-        return on.fields.get(name)
+        found: GraphQLField | None = on.fields.get(name)
+        return found
     return None
 
 
 def _values(operation: OperationDefinitionNode, given: Variables) -> dict[str, Any]:
     """The variables of an operation: what was given, else the default if it is an integer."""
     values = dict(given)
-    for definition in operation.variable_definitions:
+    for definition in operation.variable_definitions or ():
         name = definition.variable.name.value
         if name not in values and isinstance(definition.default_value, IntValueNode):
             values[name] = _integer(definition.default_value.value)

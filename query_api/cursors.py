@@ -27,7 +27,7 @@ class SaleCursor(NamedTuple):
     event_id: str
 
 
-class BadCursor(ValueError):
+class BadCursorError(ValueError):
     """The text is no cursor of this API."""
 
 
@@ -38,16 +38,16 @@ def encode(cursor: SaleCursor) -> str:
 
 
 def decode(text: str) -> SaleCursor:
-    """Raises `BadCursor`."""
+    """Raises `BadCursorError`."""
     if len(text) > _MAX_CHARS:
-        raise BadCursor("the cursor is too long")
+        raise BadCursorError("the cursor is too long")
     try:
         packed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         version, micros = _HEAD.unpack_from(packed)
         event_id = packed[_HEAD.size :].decode()
         invoice_ts = _EPOCH + timedelta(microseconds=micros)
     except (binascii.Error, struct.error, UnicodeError, ValueError, OverflowError):
-        raise BadCursor("not a cursor of this API") from None
+        raise BadCursorError("not a cursor of this API") from None
     if version != _VERSION or "\x00" in event_id:
-        raise BadCursor("not a cursor of this API")
+        raise BadCursorError("not a cursor of this API")
     return SaleCursor(invoice_ts, event_id)

@@ -19,13 +19,13 @@ class ApiError(Exception):
     retry_after_s: int | None = None
 
 
-class BadInput(ApiError):
+class BadInputError(ApiError):
     """An argument that no data could satisfy."""
 
     code = "BAD_INPUT"
 
 
-class BodyTooLarge(ApiError):
+class BodyTooLargeError(ApiError):
     """More bytes than a request may have."""
 
     status = 413
@@ -33,7 +33,7 @@ class BodyTooLarge(ApiError):
     title = "The request is too large"
 
 
-class UnsupportedMedia(ApiError):
+class UnsupportedMediaError(ApiError):
     """A body in a format that this API does not read."""
 
     status = 415
@@ -41,7 +41,7 @@ class UnsupportedMedia(ApiError):
     title = "The request's format is not supported"
 
 
-class TooMuch(ApiError):
+class TooMuchError(ApiError):
     """The answer would be larger, or take longer, than the API allows."""
 
     status = 422
@@ -49,7 +49,7 @@ class TooMuch(ApiError):
     title = "The answer would be too large"
 
 
-class StoreUnavailable(ApiError):
+class StoreUnavailableError(ApiError):
     """Postgres does not answer, or its schema is not there yet."""
 
     status = 503
@@ -58,7 +58,7 @@ class StoreUnavailable(ApiError):
     retry_after_s = 1
 
 
-class UpstreamUnavailable(ApiError):
+class UpstreamUnavailableError(ApiError):
     """Another service of the platform does not answer."""
 
     status = 503

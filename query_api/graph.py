@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -13,6 +14,7 @@ import strawberry
 from graphql import (
     GraphQLArgument,
     GraphQLError,
+    GraphQLField,
     GraphQLInputField,
     GraphQLInputObjectType,
     GraphQLObjectType,
@@ -22,8 +24,9 @@ from strawberry.extensions import SchemaExtension
 from strawberry.fastapi import BaseContext
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext, Info
+from strawberry.types.field import StrawberryField
 
-from query_api.errors import BadInput
+from query_api.errors import BadInputError
 from query_api.kpis import Analytics
 from query_api.lives import Lives
 from query_api.sales import Page, Sales
@@ -83,13 +86,23 @@ class Context(BaseContext):
 Asked = Info[Context, None]
 
 
+def documented(kind: type[T]) -> type[T]:
+    """A resolver's docstring is its field's description."""
+    for field in kind.__strawberry_definition__.fields:  # type: ignore[attr-defined]
+        if field.base_resolver is not None:
+            field.description = inspect.getdoc(field.base_resolver.wrapped_func)
+    return kind
+
+
+@documented
 @strawberry.type
 class SaleConnection:
     page: strawberry.Private[Page]
     wanted: strawberry.Private[SaleFilter | None]
 
-    @strawberry.field(description="All sales that pass the filter, whatever the page.")
+    @strawberry.field
     async def total_count(self, info: Asked) -> int:
+        """All sales that pass the filter, whatever the page."""
         return await info.context.parts.sales.count(self.wanted)
 
     @strawberry.field
@@ -101,6 +114,7 @@ class SaleConnection:
         return self.page.info
 
 
+@documented
 @strawberry.type
 class Pipeline:
     @strawberry.field
@@ -112,20 +126,23 @@ class Pipeline:
         return await info.context.parts.platform.ledger()
 
 
+@documented
 @strawberry.type
 class Query:
-    @strawberry.field(description="Newest first. `after` is the cursor of the last sale seen.")
+    @strawberry.field
     async def sales(
         self, info: Asked, first: int | None = 50, after: str | None = None, filter: SaleFilter | None = None
     ) -> SaleConnection:
+        """Newest first. `after` is the cursor of the last sale seen."""
         page = await info.context.parts.sales.page(bounded(first, 50), after, filter)
         return SaleConnection(page=page, wanted=filter)
 
-    @strawberry.field(description="Numbers are per source: the latest when two sources share one.")
+    @strawberry.field
     async def invoice(self, info: Asked, invoice_no: str) -> Invoice | None:
+        """Numbers are per source: the latest when two sources share one."""
         return await info.context.parts.sales.invoice(invoice_no)
 
-    @strawberry.field(description="`asOf`: only what was recorded then or before.")
+    @strawberry.field
     async def kpis(
         self,
         info: Asked,
@@ -133,9 +150,10 @@ class Query:
         country: str | None = None,
         as_of: datetime | None = None,
     ) -> Kpis:
+        """`asOf`: only what was recorded then or before."""
         return await info.context.parts.analytics.kpis(range, country, as_of)
 
-    @strawberry.field(description="Ascending in time; buckets without sales are left out.")
+    @strawberry.field
     async def sales_series(
         self,
         info: Asked,
@@ -143,15 +161,17 @@ class Query:
         grain: Grain | None = Grain.DAY,
         country: str | None = None,
     ) -> list[SeriesPoint]:
+        """Ascending in time; buckets without sales are left out."""
         return await info.context.parts.analytics.series(range, grain or Grain.DAY, country)
 
-    @strawberry.field(description="Highest first; sales without a country are one entry with a null name.")
+    @strawberry.field
     async def revenue_by_country(
         self, info: Asked, range: Range | None = None, first: int | None = 50
     ) -> list[CountryRevenue]:
+        """Highest first; sales without a country are one entry with a null name."""
         return await info.context.parts.analytics.countries(range, bounded(first, 50))
 
-    @strawberry.field(description="Highest first.")
+    @strawberry.field
     async def top_products(
         self,
         info: Asked,
@@ -160,12 +180,14 @@ class Query:
         by: By | None = By.REVENUE,
         include_non_products: bool | None = False,
     ) -> list[ProductSales]:
+        """Highest first."""
         return await info.context.parts.analytics.products(
             range, bounded(first, 10), by or By.REVENUE, bool(include_non_products)
         )
 
-    @strawberry.field(description="The life of one event; null where nothing knows the id.")
+    @strawberry.field
     async def event(self, info: Asked, id: strawberry.ID) -> EventLife | None:
+        """The life of one event; null where nothing knows the id."""
         return await info.context.parts.lives.life(id)
 
     @strawberry.field
@@ -178,7 +200,7 @@ def bounded(first: int | None, default: int) -> int:
     if first is None:
         return default
     if not 0 <= first <= MAX_FIRST:
-        raise BadInput(f"first must be between 0 and {MAX_FIRST}, not {first}")
+        raise BadInputError(f"first must be between 0 and {MAX_FIRST}, not {first}")
     return first
 
 
@@ -234,7 +256,19 @@ def build_schema(*extensions: Callable[[], SchemaExtension]) -> Schema:
         elif isinstance(named, GraphQLObjectType):
             for field in named.fields.values():
                 _without_null_defaults(field.args.values())
+                _resolve_directly(field)
     return schema
+
+
+def _resolve_directly(field: GraphQLField) -> None:
+    """A field that only reads an attribute does just that: a page of sales has tens of thousands."""
+    definition = field.extensions.get("strawberry-definition")
+    if isinstance(definition, StrawberryField) and definition.base_resolver is None:
+        field.resolve = _reader(definition.python_name)
+
+
+def _reader(name: str) -> Callable[[Any, Any], Any]:
+    return lambda source, _info: getattr(source, name)
 
 
 def _without_null_defaults(inputs: Iterable[GraphQLArgument | GraphQLInputField]) -> None:

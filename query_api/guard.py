@@ -8,12 +8,12 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from graphql import DocumentNode, GraphQLError, parse
+from graphql import DocumentNode, GraphQLError, OperationDefinitionNode, parse
 from opentelemetry import trace
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.schema import validate_document
 
-from query_api.cost import CostRule, TooCostly
+from query_api.cost import CostRule, TooCostlyError
 from query_api.errors import ApiError
 from query_api.metrics import Metrics
 
@@ -25,10 +25,12 @@ _CACHED_CHARS = 100_000
 
 @dataclass(slots=True)
 class Prepared:
-    """A parsed document; `errors` are those of validation, None until it was validated."""
+    """A parsed document; `errors` are those of validation, None until it was validated. `cost` is known
+    once it was measured, if no variable can change it."""
 
     document: DocumentNode
     errors: list[GraphQLError] | None = None
+    cost: int | None = None
 
 
 class Guard:
@@ -63,11 +65,15 @@ class Guard:
         except RecursionError:
             raise GraphQLError("Syntax Error: the document is nested too deeply.") from None
 
-    def check(self, document: DocumentNode, variables: dict[str, object] | None) -> None:
+    def check(self, prepared: Prepared, variables: dict[str, object] | None) -> None:
         """Raises GraphQLError where the cost rule refuses."""
+        cost = prepared.cost
         try:
-            self.metrics.query_cost.observe(self.rule.check(document, variables))
-        except TooCostly as error:
+            if cost is None:
+                cost = self.rule.check(prepared.document, variables)
+                prepared.cost = None if _takes_variables(prepared.document) else cost
+            self.metrics.query_cost.observe(cost)
+        except TooCostlyError as error:
             raise GraphQLError(f"Query refused: {error}.", extensions={"code": "TOO_COSTLY"}) from None
 
 
@@ -95,13 +101,20 @@ class GuardExtension(SchemaExtension):
     def on_validate(self) -> Iterator[None]:
         context = self.execution_context
         assert self._prepared is not None, "parsing comes first"
-        self.guard.check(self._prepared.document, context.variables)
+        self.guard.check(self._prepared, context.variables)
         if self._prepared.errors is None:
             self._prepared.errors = validate_document(
                 context.schema._schema, self._prepared.document, context.validation_rules
             )
         context.pre_execution_errors = self._prepared.errors
         yield
+
+
+def _takes_variables(document: DocumentNode) -> bool:
+    return any(
+        isinstance(definition, OperationDefinitionNode) and definition.variable_definitions
+        for definition in document.definitions
+    )
 
 
 def told(error: GraphQLError, metrics: Metrics) -> GraphQLError:

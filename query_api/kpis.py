@@ -18,7 +18,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from query_api.coalesce import SnapshotCache
-from query_api.errors import TooMuch
+from query_api.errors import TooMuchError
 from query_api.filters import Where, range_key
 from query_api.postgres import Store
 from query_api.types import By, CountryRevenue, Grain, Kpis, ProductSales, Range, SeriesPoint
@@ -108,7 +108,7 @@ class Analytics:
     async def series(
         self, span: Range | None = None, grain: Grain = Grain.DAY, country: str | None = None
     ) -> list[SeriesPoint]:
-        """Ascending; buckets without sales are left out. Raises `TooMuch` above the limit of points."""
+        """Ascending; buckets without sales are left out. Raises `TooMuchError` above the limit of points."""
 
         async def compute() -> list[SeriesPoint]:
             where = Where().range(span).country(country)
@@ -119,7 +119,7 @@ class Analytics:
             )
             rows = await self._store.rows(sql, *where.args)
             if len(rows) > self._max_series_points:
-                raise TooMuch(
+                raise TooMuchError(
                     f"the series has more than {self._max_series_points} points: "
                     "ask for a shorter range or a coarser grain"
                 )

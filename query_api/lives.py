@@ -49,7 +49,7 @@ class Lives:
         self._platform = platform
 
     async def life(self, event_id: str) -> EventLife | None:
-        """None where no store and no topic knows the id. Raises `UpstreamUnavailable` if the warehouse
+        """None where no store and no topic knows the id. Raises `UpstreamUnavailableError` if the warehouse
         does not know it and the ledger cannot be asked."""
         fact, item, heard = await asyncio.gather(
             self._store.row(_FACT, event_id),
@@ -64,7 +64,7 @@ class Lives:
             raise heard
         return None if heard is None else _underway(event_id, heard)
 
-    async def _hear(self, event_id: str) -> dict[str, Any] | None | ApiError:
+    async def _hear(self, event_id: str) -> dict[str, Any] | ApiError | None:
         """The ledger's answer, or why there is none: what the warehouse knows is answered without it."""
         try:
             return await self._platform.event(event_id)

@@ -20,10 +20,10 @@ from strawberry.types import ExecutionResult
 from query_api.errors import (
     PROBLEM_JSON,
     ApiError,
-    BadInput,
-    BodyTooLarge,
-    StoreUnavailable,
-    UnsupportedMedia,
+    BadInputError,
+    BodyTooLargeError,
+    StoreUnavailableError,
+    UnsupportedMediaError,
     problem,
 )
 from query_api.graph import Context, Parts, Schema
@@ -66,9 +66,9 @@ class Answerer:
                 context_value=Context(self._parts),
             )
         except CannotGetOperationTypeError as error:
-            raise BadInput(error.as_http_error_reason()) from None
+            raise BadInputError(error.as_http_error_reason()) from None
         except InvalidOperationTypeError as error:
-            raise BadInput(error.as_http_error_reason("POST")) from None
+            raise BadInputError(error.as_http_error_reason("POST")) from None
         if result.errors:
             # Those from before the execution have not passed the extension's masking.
             result.errors = [told(error, self._metrics) for error in result.errors]
@@ -76,38 +76,38 @@ class Answerer:
 
 
 async def receive(request: Request, max_bytes: int) -> bytes:
-    """The body. Raises `UnsupportedMedia` or, before it is all in memory, `BodyTooLarge`."""
+    """The body. Raises `UnsupportedMediaError` or, before it is all in memory, `BodyTooLargeError`."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise UnsupportedMedia("send GraphQL requests as Content-Type: application/json")
+        raise UnsupportedMediaError("send GraphQL requests as Content-Type: application/json")
     body = bytearray()
     try:
         async for chunk in request.stream():
             body += chunk
             if len(body) > max_bytes:
-                raise BodyTooLarge(f"the body has more than {max_bytes} bytes")
+                raise BodyTooLargeError(f"the body has more than {max_bytes} bytes")
     except ClientDisconnect:
-        raise BadInput("the client went away before its request was complete") from None
+        raise BadInputError("the client went away before its request was complete") from None
     return bytes(body)
 
 
 def read(body: bytes) -> Question:
-    """Raises `BadInput`."""
+    """Raises `BadInputError`."""
     try:
         fields = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise BadInput(f"the body is not JSON: {error}") from None
+        raise BadInputError(f"the body is not JSON: {error}") from None
     if isinstance(fields, list):
-        raise BadInput("batches of GraphQL requests are not supported: send one object")
+        raise BadInputError("batches of GraphQL requests are not supported: send one object")
     if not isinstance(fields, dict):
-        raise BadInput("the body must be a JSON object with a `query`")
+        raise BadInputError("the body must be a JSON object with a `query`")
     query, variables, name = fields.get("query"), fields.get("variables"), fields.get("operationName")
     if not isinstance(query, str) or not query.strip():
-        raise BadInput("`query` must be a non-empty string")
+        raise BadInputError("`query` must be a non-empty string")
     if variables is not None and not isinstance(variables, dict):
-        raise BadInput("`variables` must be an object")
+        raise BadInputError("`variables` must be an object")
     if name is not None and not isinstance(name, str):
-        raise BadInput("`operationName` must be a string")
+        raise BadInputError("`operationName` must be a string")
     return Question(query, variables, name or None)
 
 
@@ -143,6 +143,6 @@ def problem_response(error: ApiError, **extra: Any) -> Response:
     )
 
 
-def _store_unavailable(errors: list[GraphQLError]) -> StoreUnavailable | None:
+def _store_unavailable(errors: list[GraphQLError]) -> StoreUnavailableError | None:
     causes = (error.original_error for error in errors)
-    return next((cause for cause in causes if isinstance(cause, StoreUnavailable)), None)
+    return next((cause for cause in causes if isinstance(cause, StoreUnavailableError)), None)

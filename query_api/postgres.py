@@ -9,7 +9,7 @@ from typing import Any
 
 import asyncpg
 
-from query_api.errors import BadInput, StoreUnavailable, TooMuch
+from query_api.errors import BadInputError, StoreUnavailableError, TooMuchError
 from query_api.metrics import Metrics
 
 Row = asyncpg.Record
@@ -35,7 +35,7 @@ _NOT_MIGRATED = (
 
 class Store:
     """Runs single read statements. Opens connections when they are needed, so it may be constructed and
-    used while Postgres is down; calls then raise `StoreUnavailable` until it is back.
+    used while Postgres is down; calls then raise `StoreUnavailableError` until it is back.
 
     Times are in seconds. `statement_timeout` is enforced by the server, and a little later by the client
     for a server that hangs.
@@ -59,22 +59,22 @@ class Store:
         self._opening = asyncio.Lock()
 
     async def rows(self, sql: str, *args: Any) -> Sequence[Row]:
-        """Raises `StoreUnavailable`, `TooMuch` (statement timeout) or `BadInput` (no such value)."""
+        """Raises `StoreUnavailableError`, `TooMuchError` (statement timeout) or `BadInputError` (bad value)."""
         begun = time.perf_counter()
         try:
             return await self._attempt(sql, args)
         except asyncpg.QueryCanceledError:
-            raise TooMuch(
+            raise TooMuchError(
                 f"the answer took longer than {self._statement_timeout:g} s: ask for a shorter range"
             ) from None
         except asyncpg.DataError as error:
-            raise BadInput(f"a value cannot be used: {error}") from None
+            raise BadInputError(f"a value cannot be used: {error}") from None
         except _NOT_MIGRATED as error:
-            raise StoreUnavailable("the warehouse's tables are not there yet") from error
+            raise StoreUnavailableError("the warehouse's tables are not there yet") from error
         except TimeoutError as error:
-            raise StoreUnavailable("Postgres does not answer in time") from error
+            raise StoreUnavailableError("Postgres does not answer in time") from error
         except (*_UNREACHABLE, asyncpg.PostgresError) as error:
-            raise StoreUnavailable("Postgres does not answer") from error
+            raise StoreUnavailableError("Postgres does not answer") from error
         finally:
             self._metrics.postgres_seconds.observe(time.perf_counter() - begun)
 
@@ -89,7 +89,7 @@ class Store:
         return str(row[0]) if row else ""
 
     async def ping(self) -> None:
-        """Raises `StoreUnavailable` unless the fact table can be read."""
+        """Raises `StoreUnavailableError` unless the fact table can be read."""
         await self.rows("SELECT 1 FROM warehouse.fact_sales LIMIT 0")
 
     async def close(self) -> None:

@@ -14,7 +14,7 @@ import orjson
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from query_api.errors import BadInput
+from query_api.errors import BadInputError
 from query_api.graph import MAX_FIRST, bounded
 from query_api.kpis import Analytics
 from query_api.types import By, CountryRevenue, Grain, Kpis, ProductSales, Range, SeriesPoint
@@ -97,7 +97,7 @@ def _time(name: str, text: str) -> datetime:
         # A "+" that was not escaped arrives as a space.
         return parse_datetime(text.replace(" ", "+") if "T" in text else text)
     except ValueError as error:
-        raise BadInput(f"{name}: {error}") from None
+        raise BadInputError(f"{name}: {error}") from None
 
 
 E_ = typing.TypeVar("E_", By, Grain)
@@ -109,7 +109,7 @@ def _choice(name: str, kind: type[E_], text: str) -> E_:
         return kind(text.lower())
     except ValueError:
         allowed = ", ".join(member.value for member in kind)
-        raise BadInput(f"{name} must be one of {allowed}, not {text!r}") from None
+        raise BadInputError(f"{name} must be one of {allowed}, not {text!r}") from None
 
 
 def _answers(kind: type[Any], *, many: bool = False) -> dict[int | str, dict[str, Any]]:

@@ -7,8 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 from query_api.coalesce import SnapshotCache
-from query_api.cursors import BadCursor, SaleCursor, decode, encode
-from query_api.errors import BadInput, TooMuch
+from query_api.cursors import BadCursorError, SaleCursor, decode, encode
+from query_api.errors import BadInputError, TooMuchError
 from query_api.filters import Where, filter_key
 from query_api.postgres import Row, Store
 from query_api.types import Invoice, PageInfo, Sale, SaleEdge, SaleFilter
@@ -60,7 +60,7 @@ class Sales:
         self._max_invoice_lines = max_invoice_lines
 
     async def page(self, first: int, after: str | None = None, wanted: SaleFilter | None = None) -> Page:
-        """The `first` sales that follow the cursor `after`, newest first. Raises `BadInput` on a cursor
+        """The `first` sales that follow the cursor `after`, newest first. Raises `BadInputError` on a cursor
         that is none. Rows inserted meanwhile never repeat or hide another."""
         where = Where().sales(wanted)
         if after is not None:
@@ -94,13 +94,15 @@ class Sales:
         return await self._cache.get(("count", filter_key(wanted)), compute)
 
     async def invoice(self, invoice_no: str) -> Invoice | None:
-        """Raises `TooMuch` for an invoice with more lines than the limit."""
+        """Raises `TooMuchError` for an invoice with more lines than the limit."""
         limit = self._max_invoice_lines
         rows = await self._store.rows(_INVOICE.replace("<columns>", COLUMNS), invoice_no, limit + 1)
         if not rows:
             return None
         if len(rows) > limit:
-            raise TooMuch(f"the invoice has more than {limit} lines: page through `sales` with invoiceNo")
+            raise TooMuchError(
+                f"the invoice has more than {limit} lines: page through `sales` with invoiceNo"
+            )
         lines = [sale(row) for row in rows]
         gbp = [line.amount_gbp for line in lines]
         return Invoice(
@@ -118,5 +120,5 @@ class Sales:
 def _cursor(text: str) -> SaleCursor:
     try:
         return decode(text)
-    except BadCursor as error:
-        raise BadInput(f"after: {error}") from None
+    except BadCursorError as error:
+        raise BadInputError(f"after: {error}") from None

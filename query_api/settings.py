@@ -21,5 +21,5 @@ class QuerySettings(PlatformSettings):
     query_stage_timeout: float = Field(0.8, gt=0)
     query_ledger_timeout: float = Field(15.0, gt=0)
     query_max_body_bytes: int = Field(262_144, gt=0)
-    query_max_series_points: int = Field(20_000, gt=0)
+    query_max_series_points: int = Field(50_000, gt=0)
     query_max_invoice_lines: int = Field(10_000, gt=0)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import httpx
 
 from query_api.coalesce import Coalescer
-from query_api.errors import UpstreamUnavailable
+from query_api.errors import UpstreamUnavailableError
 from query_api.types import Ledger, Stage
 
 T = TypeVar("T")
@@ -63,12 +63,12 @@ class Platform:
         return await self._recent("stages", self._stage_ttl, ask_all)
 
     async def ledger(self) -> Ledger:
-        """Raises `UpstreamUnavailable`."""
+        """Raises `UpstreamUnavailableError`."""
         return await self._recent("ledger", self._ledger_ttl, self._ledger)
 
     async def event(self, event_id: str) -> dict[str, Any] | None:
         """What the ledger knows of an event: {event_id, status, reason, hops}, or None.
-        Raises `UpstreamUnavailable`."""
+        Raises `UpstreamUnavailableError`."""
         answer = await self._ask_ledger(f"/events/{quote(event_id, safe='')}", self._event_timeout)
         if answer.status_code == httpx.codes.NOT_FOUND:
             return None
@@ -90,15 +90,15 @@ class Platform:
                 balanced=bool(body["balanced"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise UpstreamUnavailable("the ledger's answer lacks a figure") from error
+            raise UpstreamUnavailableError("the ledger's answer lacks a figure") from error
 
     async def _ask_ledger(self, path: str, timeout_s: float) -> httpx.Response:
         if self._ledger_url is None:
-            raise UpstreamUnavailable("no ledger is configured (TILLSTREAM_LEDGER_URL)")
+            raise UpstreamUnavailableError("no ledger is configured (TILLSTREAM_LEDGER_URL)")
         try:
             return await self._client.get(self._ledger_url + path, timeout=timeout_s)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise UpstreamUnavailable("the ledger does not answer") from error
+            raise UpstreamUnavailableError("the ledger does not answer") from error
 
     async def _stage(self, name: str, url: str) -> Stage:
         try:
@@ -112,7 +112,7 @@ class Platform:
                 p50_ms=_number(float, body.get("p50_ms")),
                 p99_ms=_number(float, body.get("p99_ms")),
             )
-        except (httpx.HTTPError, httpx.InvalidURL, UpstreamUnavailable, ValueError, TypeError):
+        except (httpx.HTTPError, httpx.InvalidURL, UpstreamUnavailableError, ValueError, TypeError):
             return Stage(name=name, state="stopped", lag=None, lag_seconds=None, p50_ms=None, p99_ms=None)
 
     async def _recent(self, key: str, ttl: float, work: Callable[[], Awaitable[T]]) -> T:
@@ -131,13 +131,13 @@ class Platform:
 
 def _json_object(answer: httpx.Response) -> dict[str, Any]:
     if answer.status_code != httpx.codes.OK:
-        raise UpstreamUnavailable(f"a service behind this API answered {answer.status_code}")
+        raise UpstreamUnavailableError(f"a service behind this API answered {answer.status_code}")
     try:
         body = answer.json()
     except ValueError as error:
-        raise UpstreamUnavailable("a service behind this API did not answer in JSON") from error
+        raise UpstreamUnavailableError("a service behind this API did not answer in JSON") from error
     if not isinstance(body, dict):
-        raise UpstreamUnavailable("a service behind this API did not answer with an object")
+        raise UpstreamUnavailableError("a service behind this API did not answer with an object")
     return body
 
 

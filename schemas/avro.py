@@ -156,12 +156,16 @@ def _field(entry: Mapping[str, Any]) -> Field:
 
 def _kind(avro_type: Any) -> str | None:
     """Our name of a type that has a column, else None."""
-    if not isinstance(avro_type, dict):
-        return avro_type if avro_type in _DTYPES else None
+    if isinstance(avro_type, list):
+        return None
+    if isinstance(avro_type, str):
+        return avro_type if avro_type in _PRIMITIVES and avro_type != "null" else None
     outer = avro_type["type"]
+    if not isinstance(outer, str):
+        return _kind(outer)
     if outer in {"map", "array"}:
         items = avro_type["values" if outer == "map" else "items"]
-        return f"{outer}<string>" if items in ("string", {"type": "string"}) else None
+        return f"{outer}<string>" if _kind(items) == "string" else None
     logical = avro_type.get("logicalType")
     if outer == "long" and logical in {"timestamp-millis", "timestamp-micros"}:
         return str(logical)
@@ -179,6 +183,8 @@ def _refuse_unbounded(avro_type: Any, open_names: dict[str, bool], depth: int) -
     if isinstance(avro_type, str):
         return _named(avro_type, open_names)
     kind = avro_type["type"]
+    if not isinstance(kind, str):
+        return _refuse_unbounded(kind, open_names, depth + 1)
     if kind in {"array", "map"}:
         items = avro_type["items" if kind == "array" else "values"]
         empty = _refuse_unbounded(items, open_names, depth + 1)
@@ -219,11 +225,16 @@ def _full_name(avro_type: Mapping[str, Any]) -> str:
 
 
 def _without_logical_types(node: Any) -> Any:
-    """A copy without logical types and texts, which fastavro and pyruhvro would act on."""
+    """A copy without logical types, and with ``{"type": "string", ...}`` as ``"string"``.
+
+    fastavro and pyruhvro would act on the logical types; Java writes properties of its own into types.
+    """
     if isinstance(node, list):
         return [_without_logical_types(each) for each in node]
     if not isinstance(node, dict):
         return node
+    if "name" not in node and node.get("type") in tuple(_PRIMITIVES):
+        return node["type"]
     kept = {key: value for key, value in node.items() if key not in {"logicalType", "doc"}}
     return {key: value if key == "default" else _without_logical_types(value) for key, value in kept.items()}
 

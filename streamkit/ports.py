@@ -60,7 +60,7 @@ class OutputBatch:
     """Records to produce to one topic.
 
     `partition` None means murmur2 of the key, as every Kafka client in this platform does it; records
-    without key go anywhere. `headers` None means no headers, and is the faster way.
+    without key go anywhere. `headers` None means no headers.
     """
 
     topic: str

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 from deploy.local.errors import FAILED, CommandError
 
 VERB_MODULES = (
+    "deploy.local.verbs_demo",
     "deploy.local.verbs_stack",
+    "deploy.local.verbs_load",
+    "deploy.local.verbs_ask",
     "deploy.local.verbs_doctor",
     "deploy.local.verbs_test",
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,10 +113,6 @@ class PlatformClient:
                         NOT_RUNNING,
                     ) from error
                 time.sleep(_RETRY_S)
-
-
-def new_load_id() -> str:
-    return str(uuid.uuid4())
 
 
 def _chunks(path: Path) -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -78,7 +79,8 @@ def up(stack: Stack, steps: Steps) -> None:
         _prepare(programs, steps)  # 2
         supervisor.start(programs.values())  # 3
         write_private(layout.record, json.dumps(stack.record()))
-        failures = _run_graph(_tasks(stack, programs, supervisor, steps))
+        given_up = threading.Event()
+        failures = _run_graph(_tasks(stack, programs, supervisor, steps, given_up), given_up)
     except BaseException:  # 4, Ctrl-C included
         steps.note("stopping what was started")
         down(layout, steps)
@@ -128,7 +130,11 @@ Task = tuple[tuple[str, ...], Callable[[], None]]
 
 
 def _tasks(
-    stack: Stack, programs: Mapping[str, Program], supervisor: Supervisor, steps: Steps
+    stack: Stack,
+    programs: Mapping[str, Program],
+    supervisor: Supervisor,
+    steps: Steps,
+    given_up: threading.Event,
 ) -> dict[str, Task]:
     """What to do, each with the names of what must be done before."""
     tasks: dict[str, Task] = {}
@@ -138,7 +144,7 @@ def _tasks(
     after = {service.name: service.after for service in SERVICES}
     for name, program in programs.items():
         needs = tuple(need for need in after.get(name, ()) if need in tasks or need in programs)
-        tasks[name] = (needs, partial(_start, supervisor, stack.layout, program, steps))
+        tasks[name] = (needs, partial(_start, supervisor, stack.layout, program, steps, given_up))
     return tasks
 
 
@@ -147,14 +153,19 @@ def _setup(steps: Steps, title: str, action: Callable[[Stack], None], stack: Sta
         action(stack)
 
 
-def _start(supervisor: Supervisor, layout: Layout, program: Program, steps: Steps) -> None:
+def _start(
+    supervisor: Supervisor, layout: Layout, program: Program, steps: Steps, given_up: threading.Event
+) -> None:
     with steps.step(f"start {program.title}"):
         supervisor.start_program(program.name)
-        await_ready(supervisor, layout, program)
+        await_ready(supervisor, layout, program, given_up)
 
 
-def await_ready(supervisor: Supervisor, layout: Layout, program: Program) -> None:
-    """Until its own probe says ready. Raises NotReadyError when it gives up or takes too long."""
+def await_ready(
+    supervisor: Supervisor, layout: Layout, program: Program, given_up: threading.Event | None = None
+) -> None:
+    """Until its own probe says ready. Raises NotReadyError when it fails, takes too long, or is `given_up`."""
+    stop = given_up or threading.Event()
     deadline = time.monotonic() + program.ready_within_s
     next_look = time.monotonic() + _FATAL_POLL_S
     while (health := program.probe()).state != "ready":
@@ -165,7 +176,8 @@ def await_ready(supervisor: Supervisor, layout: Layout, program: Program) -> Non
         if time.monotonic() > deadline:
             what = f"was not ready within {program.ready_within_s:.0f} s"
             raise NotReadyError(program.name, _why(layout, program, f"{what} ({health.reason})"))
-        time.sleep(_POLL_S)
+        if stop.wait(_POLL_S):
+            raise NotReadyError(program.name, f"{program.name} was stopped before it was ready")
 
 
 def _why(layout: Layout, program: Program, what: str) -> str:
@@ -175,29 +187,34 @@ def _why(layout: Layout, program: Program, what: str) -> str:
     return f"{program.name} {what}{last} (./tillstream logs {program.name})"
 
 
-def _run_graph(tasks: Mapping[str, Task]) -> list[NotReadyError]:
+def _run_graph(tasks: Mapping[str, Task], given_up: threading.Event) -> list[NotReadyError]:
     """Run each task as soon as its needs are done, all that can be at once.
 
-    Returns the services that failed; anything else that fails is raised when what runs has ended.
+    Returns the services that failed. Anything else that fails sets `given_up`, which ends what runs, and is
+    raised; so does Ctrl-C.
     """
     sorter = TopologicalSorter({name: needs for name, (needs, _) in tasks.items()})
     sorter.prepare()
     failures: list[NotReadyError] = []
     running: dict[Future[None], str] = {}
     with ThreadPoolExecutor(max_workers=len(tasks) or 1) as pool:
-        while sorter.is_active():
-            running |= {pool.submit(tasks[name][1]): name for name in sorter.get_ready()}
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                name = running.pop(future)
-                try:
-                    future.result()
-                except NotReadyError as failure:
-                    if failure.name in SERVERS:
-                        raise
-                    failures.append(failure)
-                # No service waits for another one, so a failed one keeps nobody back.
-                sorter.done(name)
+        try:
+            while sorter.is_active():
+                running |= {pool.submit(tasks[name][1]): name for name in sorter.get_ready()}
+                done, _ = wait(running, return_when=FIRST_COMPLETED)
+                for future in done:
+                    name = running.pop(future)
+                    try:
+                        future.result()
+                    except NotReadyError as failure:
+                        if failure.name in SERVERS:
+                            raise
+                        failures.append(failure)
+                    # No service waits for another one, so a failed one keeps nobody back.
+                    sorter.done(name)
+        except BaseException:
+            given_up.set()
+            raise
     return failures
 
 

@@ -8,9 +8,8 @@ import secrets
 from datetime import UTC, datetime
 from typing import Any
 
-from deploy.local.verbs import add_json, connect, print_json, query_postgres
-
 from deploy.local.errors import CommandError
+from deploy.local.verbs import add_json, connect, print_json, query_postgres
 
 ROLES = ("data_analyst", "data_engineer", "admin")
 _TRACE = """

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import uuid
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploy.local.verbs import add_json, connect, print_json
 
-from deploy.local.client import PlatformClient, new_load_id
+if TYPE_CHECKING:
+    from deploy.local.client import PlatformClient
+
 from deploy.local.errors import WRONG_USAGE, CommandError
 
 _POLL_S = 0.2
@@ -50,7 +53,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
 def run(args: argparse.Namespace) -> int:
     files = csv_files(args.paths)
     client = connect()
-    load_id = new_load_id()
+    load_id = str(uuid.uuid4())
     outcomes = [send(client, path, load_id, args.source, args.currency) for path in files]
     report: dict[str, Any] = {
         "load_id": load_id,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_BATCHES: Final = 3
+_BATCHES: Final = 2
 _SECONDS: Final = 90.0
 
 

@@ -21,18 +21,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from gold_writer.warehouse.batch import Position, Positions
+from gold_writer.warehouse.batch import Position, Positions, Write
 from gold_writer.warehouse.metrics import WarehouseMetrics
 from gold_writer.warehouse.pipeline import WarehousePipeline
-from gold_writer.warehouse.store import AnotherWriter, PostgresStore, StoreUnavailable
+from gold_writer.warehouse.store import AnotherWriter, StoreUnavailable
 from schemas.registry import RegistryUnavailable
 from streamkit.clock import Clock
 from streamkit.ports import BrokerError, Paused, RecordBatch, TopicPartition
 
 TopicIds = Callable[[Sequence[str]], Mapping[str, str]]
 _T = TypeVar("_T")
+
+
+class Store(Protocol):
+    """What the sink needs of `store.PostgresStore`, which says what each call promises."""
+
+    async def positions(self, topic_ids: Mapping[TopicPartition, str]) -> dict[TopicPartition, Position]: ...
+
+    async def write(self, write: Write) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 class OtherTopic(Exception):  # noqa: N818 - reads as what happened
@@ -44,7 +54,7 @@ class WarehouseSink:
 
     def __init__(
         self,
-        store: PostgresStore,
+        store: Store,
         pipeline: WarehousePipeline,
         topic_ids: TopicIds,
         *,
@@ -59,6 +69,7 @@ class WarehouseSink:
         self._topic_ids = topic_ids
         self._positions = Positions()
         self._in_doubt = False
+        self._closed = False
         self._loop = asyncio.Runner()
 
     def start_offsets(self, partitions: Sequence[TopicPartition]) -> Mapping[TopicPartition, int]:
@@ -99,8 +110,11 @@ class WarehouseSink:
         )
 
     def close(self) -> None:
-        self._loop.run(self._store.close())
-        self._loop.close()
+        """May be called twice; nothing else may follow."""
+        if not self._closed:
+            self._closed = True
+            self._loop.run(self._store.close())
+            self._loop.close()
 
     def _reload(self, partitions: Sequence[TopicPartition]) -> None:
         """Learn whether the last commit happened."""

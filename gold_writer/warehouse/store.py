@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import asyncpg
@@ -36,6 +36,8 @@ class NotMigrated(Exception):  # noqa: N818 - reads as what happened
 _PASSING = (
     OSError,
     asyncpg.InterfaceError,
+    # "another operation is in progress": what a connection says that was cut while it was idle.
+    asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
@@ -59,7 +61,7 @@ class PostgresStore:
         self._connection: Any = None
         self._calendar: set[int] = set()
 
-    async def positions(self, topic_ids: dict[TopicPartition, str]) -> dict[TopicPartition, Position]:
+    async def positions(self, topic_ids: Mapping[TopicPartition, str]) -> dict[TopicPartition, Position]:
         """The stored position of each partition; one that is new gets offset 0 under the topic id given."""
 
         async def load(connection: Any) -> dict[TopicPartition, Position]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from confluent_kafka import admin as ck_admin
 
 from streamkit.kafka.errors import error_of, translate
 from streamkit.ports import BrokerError, NewTopic, TopicPartition
+
+_POLL_S = 0.05
 
 
 class KafkaAdmin:
@@ -43,6 +46,7 @@ class KafkaAdmin:
                 if error_of(e).code() != ck.KafkaError.TOPIC_ALREADY_EXISTS:
                     raise translate(e, f"create topic {topic.name}") from e
                 existing.append(topic)
+        self._wait_until_known([t.name for t in topics])
         for topic in existing:
             self._check_partitions(topic)
         self._set_configs([t for t in existing if t.config])
@@ -89,6 +93,18 @@ class KafkaAdmin:
             return {name: answer.result() for name, answer in answers.items()}
         except ck.KafkaException as e:
             raise translate(e, f"describe topics {', '.join(topics)}") from e
+
+    def _wait_until_known(self, topics: Sequence[str]) -> None:
+        """The controller answers before every broker has learned of a new topic."""
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                self._describe(topics)
+                return
+            except BrokerError:
+                if time.monotonic() >= deadline:
+                    raise
+                time.sleep(_POLL_S)
 
     def _check_partitions(self, topic: NewTopic) -> None:
         found = len(self.partitions(topic.name))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -10,6 +11,8 @@ import confluent_kafka as ck
 import numpy as np
 
 from streamkit.ports import Headers, RecordBatch
+
+log = logging.getLogger(__name__)
 
 _Message = ck.Message
 _NO_HEADERS: Headers = ()
@@ -44,5 +47,26 @@ def _batch(topic: str, messages: Sequence[Any]) -> RecordBatch:
         timestamp_ms=np.fromiter((t for _, t in map(_Message.timestamp, messages)), np.int64, len(messages)),
         key=list(map(_Message.key, messages)),
         value=list(map(_Message.value, messages)),
-        headers=[h or _NO_HEADERS for h in map(_Message.headers, messages)],
+        headers=_headers(messages),
     )
+
+
+def _headers(messages: Sequence[Any]) -> list[Headers]:
+    """No headers for a record where one has a name that is not UTF-8: the client (2.16) cannot read any of
+    them then, and a producer from outside must not stop the stage with such a record."""
+    columns: list[Headers] = []
+    for message in messages:
+        try:
+            columns.append(message.headers() or _NO_HEADERS)
+        except (SystemError, UnicodeDecodeError):
+            # Never ask this message again: the second answer is a tuple with a null pointer inside.
+            columns.append(_NO_HEADERS)
+            log.warning(
+                "headers unreadable, taken as none",
+                extra={
+                    "topic": message.topic(),
+                    "partition": message.partition(),
+                    "offset": message.offset(),
+                },
+            )
+    return columns

@@ -78,6 +78,8 @@ class KafkaConsumer:
                 for tp in partitions
             ]
         )
+        # librdkafka remembers a pause from before the partition was last revoked.
+        client.resume(_theirs(partitions))
 
     def _revoked(self, client: Any, raw: Sequence[Any]) -> None:
         partitions = self._forget(raw)

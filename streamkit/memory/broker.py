@@ -58,8 +58,8 @@ class MemoryBroker:
     # Faults -----------------------------------------------------------------------------------------
 
     def fail_next(self, call: str, error: BaseException, *, after: bool = False) -> None:
-        """The next `call` (the name of a port's method) raises: before it did anything, or `after` it was done
-        and only the answer got lost."""
+        """The next `call` (the name of a port's method) raises: before it did anything, or `after` it was
+        done and only the answer got lost."""
         self._faults[call].append(_Fault(error, after))
 
     def meet_fault(self, call: str, *, after: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 
 from streamkit.ports import Headers, TopicPartition
 
@@ -40,6 +41,7 @@ class PartitionLog:
 
     def __init__(self) -> None:
         self._entries: list[Record | None] = []
+        self._begins: dict[Transaction, int] = {}
 
     @property
     def high_watermark(self) -> int:
@@ -48,10 +50,8 @@ class PartitionLog:
     @property
     def last_stable_offset(self) -> int:
         """The first record of the oldest open transaction, else the end."""
-        for offset, entry in enumerate(self._entries):
-            if entry is not None and entry.transaction and entry.transaction.state is TransactionState.OPEN:
-                return offset
-        return self.high_watermark
+        self._begins = {t: o for t, o in self._begins.items() if t.state is TransactionState.OPEN}
+        return min(self._begins.values(), default=self.high_watermark)
 
     def append(
         self,
@@ -61,6 +61,8 @@ class PartitionLog:
         timestamp_ms: int,
         transaction: Transaction | None,
     ) -> None:
+        if transaction is not None:
+            self._begins.setdefault(transaction, self.high_watermark)
         self._entries.append(
             Record(self.high_watermark, timestamp_ms, key, value, tuple(headers), transaction)
         )
@@ -71,7 +73,7 @@ class PartitionLog:
     def read(self, offset: int, limit: int) -> list[Record]:
         """Committed records from `offset` on, up to `limit` and to the last stable offset."""
         visible: list[Record] = []
-        for entry in self._entries[offset : self.last_stable_offset]:
+        for entry in islice(self._entries, offset, self.last_stable_offset):
             if len(visible) >= limit:
                 break
             if entry is not None and _is_committed(entry):

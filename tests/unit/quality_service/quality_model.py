@@ -155,7 +155,7 @@ class Play:
         self.restart()
 
     def elsewhere(self, count: int) -> None:
-        """Another instance with a disk of its own takes over, decides a batch, and gives the partition back."""
+        """Another instance with a disk of its own decides a batch, and gives the partition back."""
         home = self.stores
         self.stores = MemoryStores()
         self.restart()
