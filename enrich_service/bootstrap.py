@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import stamina
 
+from enrich_service.countries import CountryTable
 from enrich_service.metrics import EnrichMetrics
 from enrich_service.pipeline import TOPIC_IN, TOPIC_OUT, EnrichPipeline
-from enrich_service.reference import load_countries, load_rates
+from enrich_service.reference import load_rates
 from enrich_service.settings import EnrichSettings
 from schemas.catalogue import Topic, load_topics
 from schemas.codec import Codec
+from schemas.reference import countries
 from schemas.registry import RegistryClient, RegistryUnavailable
 from streamkit.clock import SystemClock
 from streamkit.kafka import KafkaConsumer, KafkaTransactionalProducer
@@ -51,7 +53,7 @@ class Stage:
             reader=Codec(topics[TOPIC_IN].schema_text, registry),
             writer=Codec(topics[TOPIC_OUT].schema_text, registry),
             schema_id=_register(registry, topics[TOPIC_OUT]),
-            countries=load_countries(),
+            countries=CountryTable(countries()),
             rates=rates,
             clock=clock,
             observe=EnrichMetrics(self._stats.registry, rates.newest).observe,

@@ -1,4 +1,4 @@
-"""Reads the reference data shipped in `data/`. Called by `bootstrap` and by tests, once."""
+"""Reads the exchange rates shipped in `data/`. Called by `bootstrap` and by tests, once."""
 
 from __future__ import annotations
 
@@ -6,15 +6,9 @@ import csv
 import datetime as dt
 from pathlib import Path
 
-from enrich_service.countries import CountryTable
 from enrich_service.fx import FxTable
 
 DATA = Path(__file__).parent / "data"
-
-
-def load_countries(path: Path = DATA / "countries.csv") -> CountryTable:
-    with path.open(encoding="utf-8", newline="") as file:
-        return CountryTable(csv.DictReader(file))
 
 
 def load_rates(path: Path = DATA / "fx_gbp.csv") -> FxTable:

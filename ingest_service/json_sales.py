@@ -63,9 +63,7 @@ def parse(payload: pl.Series, defaults: Defaults, *, whole_body: bool) -> Parsed
     """`payload`: one item each. `whole_body`: they are one JSON document, so an item that is no JSON raises
     `NotJson` with `position` counted within `item` (its index); without it the item is refused."""
     if len(payload) < _FEW:
-        return _one_by_one(
-            pl.DataFrame({"payload": payload}).with_row_index("ordinal", 1), defaults, whole_body
-        )
+        return _one_by_one(_numbered(payload, 0), defaults, whole_body)
     parts = [
         _part(payload.slice(start, _PART_ROWS), start, defaults, whole_body)
         for start in range(0, len(payload), _PART_ROWS)
@@ -75,9 +73,7 @@ def parse(payload: pl.Series, defaults: Defaults, *, whole_body: bool) -> Parsed
 
 def _part(payload: pl.Series, start: int, defaults: Defaults, whole_body: bool) -> Parsed:
     """`start`: items before these."""
-    items = pl.DataFrame({"payload": payload, "text": columns.utf8(payload)}).with_row_index(
-        "ordinal", start + 1
-    )
+    items = _numbered(payload, start).with_columns(columns.utf8(payload).alias("text"))
     plain = items["text"].str.contains(_PLAIN).fill_null(False)
     flat = items["text"].str.contains(_FLAT) & ~items["text"].str.contains(_SPECIAL, literal=True)
     extra = ~plain & flat.fill_null(False)
@@ -85,6 +81,11 @@ def _part(payload: pl.Series, start: int, defaults: Defaults, whole_body: bool) 
     rest = items.join(fast.select("ordinal"), on="ordinal", how="anti", maintain_order="left")
     slow = _one_by_one(rest, defaults, whole_body)
     return Parsed(merged(fast, slow.sales), slow.refused)
+
+
+def _numbered(payload: pl.Series, start: int) -> pl.DataFrame:
+    ordinals = pl.int_range(start + 1, start + len(payload) + 1, dtype=pl.Int64, eager=True)
+    return pl.DataFrame({"ordinal": ordinals, "payload": payload})
 
 
 class ItemNotJson(NotJson):
@@ -106,7 +107,7 @@ def _columnar(items: pl.DataFrame, extra: pl.Series, defaults: Defaults) -> pl.D
     attributes, readable = _attributes(items["text"], extra)
     unique = extra | _each_key_once(items["text"], texts)
     fits = sales["fits"] & readable & unique
-    return sales.with_columns(items["ordinal"].cast(pl.Int64), attributes).filter(fits).select(SALES.names())
+    return sales.with_columns(items["ordinal"], attributes).filter(fits).select(SALES.names())
 
 
 def _each_key_once(text: pl.Series, texts: pl.DataFrame) -> pl.Series:

@@ -140,7 +140,8 @@ def _parse(body: bytes, items: pl.Series, defaults: Defaults, lines: bool) -> Pa
         return json_sales.parse(items, defaults, whole_body=not lines)
     except json_sales.ItemNotJson as reason:
         start = json_body.start_of(body, items, reason.index)
-        raise NotJson(f"item {reason.index}: {reason}", start + reason.position) from reason
+        which = f"item {reason.index}: " if len(items) > 1 else ""
+        raise NotJson(f"{which}{reason}", start + reason.position) from reason
 
 
 def identify(parsed: Parsed, origin: Origin) -> Identified:

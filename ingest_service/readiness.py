@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _UNREADY_S: Final = 0.5
 _READY_S: Final = 5.0
+_CONVINCING_LOOKS: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,8 @@ class RegisteredCodec:
 
 class Gate:
     """The schema ids are asked for until they are known, and never change after; the broker is asked again
-    and again. A request is not turned away because of the last look: it finds out itself."""
+    and again. While it does not answer, requests are turned away at once and not after a timeout each; one
+    look that fails is not enough for that, because a busy broker may be slow to describe its topics."""
 
     def __init__(
         self, *, registry: RegistryClient, admin: Admin, topics: Mapping[str, Topic], stats: StageStats
@@ -48,13 +50,16 @@ class Gate:
         self._topics = {name: topics[name] for name in (RAW_TOPIC, QUARANTINE_TOPIC)}
         self._stats = stats
         self._encoders: Encoders | None = None
+        self._failed_looks = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="readiness", daemon=True)
 
     def encoders(self) -> Encoders:
-        """Raises `NotReady` until the registry has answered once."""
+        """Raises `NotReady` until the registry has answered once, and while the broker does not answer."""
         if self._encoders is None:
             raise NotReady("the schema registry has not answered yet")
+        if self._failed_looks >= _CONVINCING_LOOKS:
+            raise NotReady("Kafka does not answer")
         return self._encoders
 
     def start(self) -> None:
@@ -103,5 +108,7 @@ class Gate:
         try:
             self._admin.topic_ids(list(self._topics))
         except BrokerError as error:
+            self._failed_looks += 1
             return f"Kafka: {error}"
+        self._failed_looks = 0
         return None

@@ -18,39 +18,54 @@ from schemas.identity import (
     normalise,
     undecodable_event_id,
 )
-from streamkit.headers import header_column, ingest_ts_ms
+from streamkit.headers import INGEST_TS, header_column
 from streamkit.ports import RecordBatch
 
 LOAD_ID: Final = "load-id"
 NUL: Final = "\x00"
-_LAST_PLAUSIBLE_MS: Final = 253_402_300_800_000  # the year 10000
+_LAST_PLAUSIBLE_MS: Final = 253_402_300_799_999  # the end of the year 9999
 
 
 def envelope(batch: RecordBatch, now_ms: int) -> pl.DataFrame:
     """Around each record: `position` in the batch, `partition`, `offset`, `ingest_ts` (ms), `load_id`."""
-    ingest_ts = ingest_ts_ms(batch)
+    said = _texts(header_column(batch.headers, INGEST_TS))
+    # Digits alone, as many as the year 10000 has; what else would parse is no time that ingest wrote.
+    ingest_ts = pl.when(pl.col("said").str.contains(r"^[0-9]{1,15}$")).then(
+        pl.col("said").cast(pl.Int64, strict=False)
+    )
     # The broker's timestamp is the producer's as well, where the topic does not say otherwise.
-    implausible = (ingest_ts < 0) | (ingest_ts >= _LAST_PLAUSIBLE_MS)
-    load_id = pl.Series(header_column(batch.headers, LOAD_ID), dtype=pl.Binary)
-    return pl.DataFrame(
+    plausible = [
+        pl.when(time.is_between(0, _LAST_PLAUSIBLE_MS)).then(time) for time in (ingest_ts, pl.col("broker"))
+    ]
+    frame = pl.DataFrame(
         {
             "position": np.arange(len(batch), dtype=np.int64),
             "partition": batch.partition,
             "offset": batch.offset,
-            "ingest_ts": np.where(implausible, now_ms, ingest_ts),
-            "load_id": load_id.cast(pl.String, strict=False),
+            "load_id": _texts(header_column(batch.headers, LOAD_ID)),
+            "said": said,
+            "broker": batch.timestamp_ms,
         }
+    )
+    return frame.select(
+        "position", "partition", "offset", "load_id", pl.coalesce(*plausible, now_ms).alias("ingest_ts")
     )
 
 
 def sales(decoded: Decoded, surrounding: pl.DataFrame) -> pl.DataFrame:
     """The decoded records, normalised, with `event_id`, `content_hash` and their envelope."""
-    frame = normalise(_without_nul(decoded.frame))
+    frame = _with_event_id(normalise(_without_nul(decoded.frame)))
+    around = surrounding if len(decoded.index) == surrounding.height else surrounding[decoded.index]
+    return frame.with_columns(content_hash_expr().alias("content_hash"), *around.get_columns())
+
+
+def _with_event_id(frame: pl.DataFrame) -> pl.DataFrame:
+    """Derive the ids that producers left out."""
+    if not (frame["event_id"] == "").any():
+        return frame
     derived = event_id_expr("source_system", "invoice_no", "line_no")
     return frame.with_columns(
-        pl.when(pl.col("event_id") == "").then(derived).otherwise("event_id").alias("event_id"),
-        content_hash_expr().alias("content_hash"),
-        *surrounding[decoded.index].get_columns(),
+        pl.when(pl.col("event_id") != "").then("event_id").otherwise(derived).alias("event_id")
     )
 
 
@@ -77,5 +92,11 @@ def home(rows: pl.DataFrame, partitions: int) -> NDArray[np.int32]:
 
 def _without_nul(frame: pl.DataFrame) -> pl.DataFrame:
     """Avro's strings may hold U+0000 and Postgres' text may not. It is left out here, once for all stores."""
-    texts = [name for name, dtype in frame.schema.items() if dtype == pl.String]
-    return frame.with_columns(pl.col(texts).str.replace_all(NUL, "", literal=True))
+    found = frame.select(pl.col(pl.String).str.contains(NUL, literal=True).any())
+    names = [name for name in found.columns if found[name].item()]
+    return frame.with_columns(pl.col(names).str.replace_all(NUL, "", literal=True)) if names else frame
+
+
+def _texts(values: list[bytes | None]) -> pl.Series:
+    """As text; null where a value is no UTF-8."""
+    return pl.Series(values, dtype=pl.Binary).cast(pl.String, strict=False)

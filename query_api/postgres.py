@@ -59,7 +59,7 @@ class Store:
         self._opening = asyncio.Lock()
 
     async def rows(self, sql: str, *args: Any) -> Sequence[Row]:
-        """Raises `StoreUnavailableError`, `TooMuchError` (statement timeout) or `BadInputError` (bad value)."""
+        """Raises `StoreUnavailableError`, `TooMuchError` (statement timeout) or `BadInputError`."""
         begun = time.perf_counter()
         try:
             return await self._attempt(sql, args)

@@ -38,6 +38,7 @@ SCHEMA: Final[dict[str, pl.DataType]] = {
 
 REQUIRED: Final = ("offset", "event_id", "content_hash", "outcome", "ingest_ts")
 _DICTIONARIES: Final = ("reason", "load_id")
+_END_OF_STREAM: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 _ENCODED: Final = pl.Categorical()
 
 
@@ -61,7 +62,12 @@ def pack(frame: pl.DataFrame) -> bytes:
 
 
 def unpack(payload: bytes) -> pl.DataFrame:
-    """The batch that :func:`pack` was given. Raises :class:`DecisionsError`."""
+    """The batch that :func:`pack` was given. Raises :class:`DecisionsError`.
+
+    A stream that was cut between two messages reads as one with fewer rows, hence the look at its end.
+    """
+    if not payload.endswith(_END_OF_STREAM):
+        raise DecisionsError("no packed decisions: the stream has no end")
     try:
         rows = pl.read_ipc_stream(io.BytesIO(payload))
         return rows.select(pl.col(name).cast(dtype) for name, dtype in SCHEMA.items())

@@ -46,7 +46,7 @@ class Program:
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: Path = CHECKOUT
     uid: int | None = None
-    min_uptime_s: int = 8
+    min_uptime_s: int = 10
     ready_within_s: float = 120.0
     stop_signal: str = "TERM"
     stop_within_s: int = 15

@@ -92,7 +92,7 @@ def program(layout: Layout, ports: Ports, java: Java) -> Program:
         env={"JAVA_HOME": str(java.home)},
         cwd=layout.run,
         probe=partial(probes.kafka, ports["kafka"]),
-        min_uptime_s=15,
+        min_uptime_s=10,
         stop_within_s=30,
         prepare=partial(_prepare, layout, ports, java),
     )

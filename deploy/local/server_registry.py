@@ -47,6 +47,6 @@ def program(layout: Layout, ports: Ports, java: Java) -> Program:
         env={"JAVA_HOME": str(java.home)},
         cwd=layout.registry_app,
         probe=partial(probes.http_ok, f"{url(ports)}/subjects"),
-        min_uptime_s=15,
+        min_uptime_s=10,
         prepare=partial(database.parent.mkdir, parents=True, exist_ok=True),
     )

@@ -28,7 +28,7 @@ class Service:
     title: str
     after: tuple[str, ...]
     stop_tier: int
-    min_uptime_s: int = 8
+    min_uptime_s: int = 10
     ready_within_s: float = 90.0
     stop_within_s: int = 15
     env: Mapping[str, str] = field(default_factory=dict)
@@ -48,7 +48,7 @@ SERVICES = (
         "Lake writer (Spark)",
         _STREAM,
         1,
-        min_uptime_s=45,
+        min_uptime_s=20,
         ready_within_s=180.0,
         stop_within_s=30,
     ),

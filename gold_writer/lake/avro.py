@@ -24,7 +24,7 @@ def frame_prefix(schema_id: int) -> bytes:
 
 
 def decode_expression(subject: str, writers: Mapping[int, str], reader: str) -> str:
-    """SQL expression over the columns `value`, `partition` and `offset` of a Kafka source: the decoded struct.
+    """SQL over the columns `value`, `partition` and `offset` of a Kafka source: the decoded struct.
 
     `writers`: schema id -> schema text. `reader`: the schema whose fields the struct has.
     Raises NoSchema where there is no id to choose from.

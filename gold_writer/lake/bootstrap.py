@@ -79,9 +79,7 @@ def plan(settings: LakeSettings) -> Plan:
     ids = waiting(lambda: Topics(settings.kafka).ids(topics))
     writers = waiting(lambda: _writers(settings))
     readers = _readers(settings)
-    decode = {
-        topic: decode_expression(_subject(topic), writers[topic], readers[topic]) for topic in writers
-    }
+    decode = {topic: decode_expression(_subject(topic), writers[topic], readers[topic]) for topic in writers}
     planned = tuple(_planned(settings, query) for query in queries(settings, ids, decode))
     newest = {topic: max(schemas.items()) for topic, schemas in writers.items()}
     # The raw topic is stored as it came: any record warms its query up.

@@ -4,7 +4,7 @@ Delta skips a batch whose number is not above the last one of the same query, an
 checkpoint starts from the beginning under a new id. So these states are refused:
 
 1. the topic is not the one that the table was written from (deleted and made anew);
-2. the table has rows and the checkpoint is gone, or is not the one that wrote them: all rows would be repeated;
+2. the table has rows and its checkpoint is gone, or is another: all rows would be written again;
 3. the checkpoint is older than the table (restored): its next batches would be skipped, their rows lost;
 4. the table is older than the checkpoint (restored, or cut by a power failure): its last rows are missing.
 """
@@ -75,7 +75,7 @@ class CheckpointState:
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """A Delta table as the guard sees it. `batch`: the last one of the checkpoint's query, NONE if it has none."""
+    """A Delta table as the guard sees it. `batch`: the last one of the checkpoint's query, else NONE."""
 
     name: str
     topic_id: str | None
@@ -125,7 +125,8 @@ def check(table: TableState, checkpoint: CheckpointState, topic: str, topic_id: 
 def _first_start(table: TableState, checkpoint: CheckpointState, topic_id: str) -> dict[int, int] | None:
     if checkpoint.committed != NONE:
         raise _refused(
-            table, f"its checkpoint has committed batch {checkpoint.committed}, but the table holds none of them"
+            table,
+            f"its checkpoint has committed batch {checkpoint.committed}, but the table holds none of them",
         )
     if not table.has_rows:
         return None
@@ -134,7 +135,9 @@ def _first_start(table: TableState, checkpoint: CheckpointState, topic_id: str) 
         return resume.offsets
     if checkpoint.query_id is None:
         raise _refused(table, "it has rows, but its checkpoint is lost: every row would be written again")
-    raise _refused(table, "it has rows, but none by the query of this checkpoint: every row would be repeated")
+    raise _refused(
+        table, "it has rows, but none by the query of this checkpoint: every row would be repeated"
+    )
 
 
 def _refused(table: TableState, why: str) -> Refused:

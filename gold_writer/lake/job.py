@@ -64,6 +64,7 @@ class LakeJob:
         self._starting: StartingJvm | None = None
         self._jvm: Jvm | None = None
         self._running: list[Running] = []
+        self._last_arrival_s: float | None = None
 
     def run(self) -> None:
         """Until stopped. Raises guard.Refused, QueryFailed, JvmFailed and the errors of bootstrap.plan."""
@@ -88,8 +89,7 @@ class LakeJob:
 
     def _open(self, *, record_archive: bool = False) -> SparkSession:
         self._starting = StartingJvm(bootstrap.jvm_options(self._settings, record_archive=record_archive))
-        plan = bootstrap.plan(self._settings)
-        self._plan = plan
+        plan = self._plan = bootstrap.plan(self._settings)
         self._jvm = self._starting.ready()
         spark = open_session(self._jvm, self._settings.cores, self._settings.scratch)
         self._step("session open")
@@ -121,7 +121,7 @@ class LakeJob:
             self._check_alive()
             for running in self._running:
                 self._follow(running)
-            self._stats.set_lag(sum(running.behind for running in self._running))
+            self._report_lag()
             if time.monotonic() > next_topic_check:
                 self._check_topics(topics)
                 next_topic_check = time.monotonic() + _TOPIC_CHECK_SECONDS
@@ -136,7 +136,7 @@ class LakeJob:
                 raise QueryFailed(f"the query {running.name} ended: {error or 'without an exception'}")
 
     def _check_topics(self, topics: Topics) -> None:
-        """A topic that is deleted and made anew while we run starts at offset 0, which Spark may not notice."""
+        """A topic that is made anew while we run starts at offset 0, which Spark may not notice."""
         expected = {running.source.topic: running.source.topic_id for running in self._running}
         try:
             found = topics.ids(list(expected))
@@ -159,9 +159,15 @@ class LakeJob:
             age = max(commit.visible_ms - commit.earliest_ms, 0) / 1000.0
             self._metrics.oldest_row_seconds.labels(running.table.name).set(age)
             if running.table is FACT:
+                self._last_arrival_s = commit.latest_ms / 1000.0
                 # Latency as of the commit, not as of this poll.
                 late_ms = time.time_ns() // 1_000_000 - commit.visible_ms
                 self._stats.observe_latency(commit.arrivals_ms() + late_ms)
+
+    def _report_lag(self) -> None:
+        behind = sum(running.behind for running in self._running)
+        late = (time.time() - self._last_arrival_s) if self._last_arrival_s else None
+        self._stats.set_lag(behind, late if behind else 0.0)
 
     def _stop(self) -> None:
         deadline = time.monotonic() + self._settings.stop_seconds
@@ -192,7 +198,7 @@ def _start_query(spark: SparkSession, planned: Planned, settings: LakeSettings) 
 
 
 def _stop_queries(running: list[Running], deadline: float) -> None:
-    """Between two micro-batches where possible: one that is interrupted is only run again at the next start."""
+    """Between two micro-batches where possible: one that is interrupted is run again at the next start."""
     pending = [r.spark_query for r in running]
     while pending and time.monotonic() < deadline - 4.0:
         for query in [q for q in pending if not q.status["isTriggerActive"]]:

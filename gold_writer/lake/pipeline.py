@@ -28,7 +28,7 @@ def money(micros: str, name: str) -> str:
     return f"CAST(CAST({micros} AS DECIMAL(20, 0)) * 0.000001BD AS DECIMAL(20, 6)) AS {name}"
 
 
-# A partition's folder is named after its value: 255 bytes with the column's name, at most 4 bytes a character.
+# A partition's folder is named after its value: 255 bytes with the column's name, up to 4 bytes a character.
 _SOURCE: Final = "CAST(get(filter(headers, h -> h.key = 'ce_source'), 0).value AS STRING)"
 _SOURCE_OR_UNKNOWN: Final = (
     f"CASE WHEN is_valid_utf8({_SOURCE}) AND length({_SOURCE}) BETWEEN 1 AND 60 "
@@ -53,7 +53,7 @@ _RENAMED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A topic as a query sees it. `decode`: SQL that turns `value` into a struct, None where it is not read."""
+    """A topic as a query sees it. `decode`: SQL that turns `value` into a struct; None: it is not read."""
 
     topic: str
     topic_id: str

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One report of a query. `rows` is 0 for a trigger without new records. `behind`: offsets not yet read."""
+    """One report of a query. `rows`: 0 for a trigger without new records. `behind`: offsets not yet read."""
 
     number: int
     rows: int
@@ -85,7 +85,9 @@ class Commit:
         The log holds only minimum and maximum; within one second of a steady stream this is close. At most
         `points` values, however many rows.
         """
-        return np.linspace(self.earliest_ms, self.latest_ms, num=max(min(self.rows, points), 1)).astype(np.int64)
+        return np.linspace(self.earliest_ms, self.latest_ms, num=max(min(self.rows, points), 1)).astype(
+            np.int64
+        )
 
 
 class CommitTail:
@@ -128,4 +130,3 @@ class CommitTail:
 
 def _milliseconds(instant: str) -> int:
     return round(datetime.fromisoformat(instant).timestamp() * 1000)
-

@@ -43,8 +43,8 @@ def rebuild(table: Table, lake: Path, checkpoint: Path, topic_id: str, partition
     kept = delta.metadata().configuration.get(TOPIC_ID_PROPERTY)
     if kept != topic_id:
         raise Refused(
-            f"{table.name} was written from topic id {kept}, and the topic now has the id {topic_id}: move the "
-            f"folder {path} away to write it anew from the topic's beginning"
+            f"{table.name} was written from topic id {kept}, and the topic now has the id {topic_id}: move "
+            f"the folder {path} away to write it anew from the topic's beginning"
         )
     offsets = next_offsets(path, topic_id, partitions)
     if checkpoint.exists():

@@ -16,7 +16,7 @@ class LakeSettings(PlatformSettings):
 
     spark_jars: Path = Path(".tillstream/tools/spark-jars")
     """Folder of the jars of deploy/local/jars, tillstream-fs.jar among them."""
-    java: str = "java"
+    java_home: Path | None = Field(None, validation_alias="JAVA_HOME")
     heap: str = Field("1g", pattern=r"^[1-9][0-9]*[mg]$")
     cores: int = Field(2, ge=1)
 
@@ -34,6 +34,10 @@ class LakeSettings(PlatformSettings):
     """How long a stop may wait for running micro-batches."""
 
     @property
+    def java(self) -> str:
+        return str(self.java_home / "bin" / "java") if self.java_home else "java"
+
+    @property
     def checkpoints(self) -> Path:
         return self.state / "checkpoints"
 
@@ -43,5 +47,5 @@ class LakeSettings(PlatformSettings):
 
     @property
     def class_archive(self) -> Path:
-        """The JVM's class archive, made by `python -m gold_writer.lake archive`; it belongs to these very jars."""
+        """The JVM's class archive, made by `python -m gold_writer.lake archive` for these very jars."""
         return self.spark_jars / "classes.jsa"

@@ -64,7 +64,11 @@ def publish(bootstrap: str, topic: str, schemas: Mapping[str, tuple[int, str]]) 
         value = frame_prefix(schema_id) + _empty_record(json.loads(text))
         for _ in range(_BATCHES):
             producer.produce(
-                topic, value, b"warm-up", partition=partition, headers=[("ce_source", b"warm-up")],
+                topic,
+                value,
+                b"warm-up",
+                partition=partition,
+                headers=[("ce_source", b"warm-up")],
                 on_delivery=delivered,
             )
     if producer.flush(15.0):
@@ -72,7 +76,9 @@ def publish(bootstrap: str, topic: str, schemas: Mapping[str, tuple[int, str]]) 
     return Scratch(topic, {name: (n, first[n]) for n, name in enumerate(schemas)})
 
 
-def run(spark: SparkSession, queries: Sequence[Query], scratch: Scratch, bootstrap: str, folder: Path) -> None:
+def run(
+    spark: SparkSession, queries: Sequence[Query], scratch: Scratch, bootstrap: str, folder: Path
+) -> None:
     """Run every query over the scratch records. Raises WarmupFailed."""
     shutil.rmtree(folder, ignore_errors=True)
     started = [_start(spark, query, scratch, bootstrap, folder) for query in queries]

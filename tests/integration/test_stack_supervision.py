@@ -48,7 +48,7 @@ class StandIns(Stack):
             title=name,
             command=(sys.executable, "-c", script, str(port)),
             probe=partial(probes.listening, port),
-            min_uptime_s=1,
+            min_uptime_s=15 if name in self.broken else 1,
         )
 
 

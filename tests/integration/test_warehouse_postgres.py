@@ -28,6 +28,10 @@ pytestmark = pytest.mark.integration
 
 SALES_0, SALES_1 = TopicPartition(ENRICHED, 0), TopicPartition(ENRICHED, 1)
 ITEMS_0 = TopicPartition(QUARANTINED, 0)
+CUT_CONNECTIONS = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE application_name = 'test' AND datname = current_database()
+"""
 
 
 async def _execute(dsn: str, statement: str) -> None:
@@ -300,7 +304,7 @@ def test_topic_made_anew_is_refused(warehouse: Warehouse) -> None:
 def test_lost_connection_pauses_and_nothing_is_lost(warehouse: Warehouse) -> None:
     sink = warehouse.sink()
     sink.write([warehouse.records.sales({"event_id": "e0"})])
-    warehouse.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'test'")
+    warehouse.run(CUT_CONNECTIONS)
     batch = warehouse.records.sales({"event_id": "e1"}, offset=1)
     with pytest.raises(Paused, match="Postgres"):
         sink.write([batch])
@@ -315,7 +319,7 @@ def test_connection_lost_inside_the_transaction_leaves_nothing(warehouse: Wareho
         if next(failures, False):
             await asyncio.to_thread(
                 warehouse.run,
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'test'",
+                CUT_CONNECTIONS,
             )
 
     sink = warehouse.sink(before_commit=terminate)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from enrich_service.countries import CountryTable, match_name, match_name_expr
-from enrich_service.reference import load_countries
+from enrich_service.countries import CountryTable
+from schemas import reference
 
 # Of one word, from the whole year of Online Retail.
 NAMES = [
@@ -45,7 +45,7 @@ NAMES = [
 
 @pytest.fixture(scope="module")
 def countries() -> CountryTable:
-    return load_countries()
+    return CountryTable(reference.countries())
 
 
 def resolved(countries: CountryTable, *names: str | None) -> list[tuple[str | None, str | None]]:
@@ -93,14 +93,3 @@ def test_every_country_of_the_data_set_is_known(countries: CountryTable) -> None
 def test_batch_keeps_its_rows_and_order(countries: CountryTable) -> None:
     pairs = resolved(countries, "EIRE", None, "USA", "EIRE", "Atlantis")
     assert [code for code, _ in pairs] == ["IE", None, "US", "IE", None]
-
-
-def test_name_claimed_twice_is_refused() -> None:
-    row = {"alpha_2": "AA", "alpha_3": "AAA", "region": "Europe", "name": "Alpha", "aliases": ""}
-    with pytest.raises(ValueError, match="two countries are named 'ALPHA'"):
-        CountryTable([row, row | {"alpha_2": "BB", "alpha_3": "BBB", "name": "Beta", "aliases": "alpha"}])
-
-
-@pytest.mark.parametrize("name", ["a  b", "\ta\nb ", "a\u00a0b", "ä b"])
-def test_scalar_and_column_match_alike(name: str) -> None:
-    assert pl.DataFrame({"n": [name]}).select(match_name_expr("n")).item() == match_name(name)

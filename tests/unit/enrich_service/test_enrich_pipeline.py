@@ -10,11 +10,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from enrich_service.countries import CountryTable
 from enrich_service.pipeline import TOPIC_IN, TOPIC_OUT, CorruptInput, EnrichPipeline
-from enrich_service.reference import load_countries, load_rates
+from enrich_service.reference import load_rates
 from schemas.catalogue import load_topics
 from schemas.codec import Codec
 from schemas.fakes import InMemoryRegistry
+from schemas.reference import countries
 from streamkit.clock import FakeClock
 from streamkit.ports import OutputBatch, Paused, RecordBatch, TopicPartition
 
@@ -37,7 +39,7 @@ class Bench:
             reader=Codec(topics[TOPIC_IN].schema_text, self.registry),
             writer=self.enriched,
             schema_id=enriched_id,
-            countries=load_countries(),
+            countries=CountryTable(countries()),
             rates=load_rates(),
             clock=FakeClock(NOW_MS),
             observe=self.observed.append,

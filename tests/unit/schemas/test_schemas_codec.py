@@ -36,7 +36,7 @@ def edited(
 
 
 @pytest.mark.parametrize("topic", TOPICS)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_codec_and_fastavro_read_what_the_other_writes(topic: str, data: st.DataObject) -> None:
     text = TOPICS[topic].schema_text
@@ -53,7 +53,7 @@ def test_codec_and_fastavro_read_what_the_other_writes(topic: str, data: st.Data
     assert result.bad == []
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
 @given(
     given_rows=rows("sales.validated.v1", max_size=8),
     choice=st.lists(st.integers(0, 2), min_size=8, max_size=8),

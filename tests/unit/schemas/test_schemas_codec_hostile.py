@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas import fast
 from schemas.codec import Codec
 from schemas.fakes import InMemoryRegistry
 from tests.unit.schemas.codec_oracle import TOPICS, Row, encoded, rows, rows_of, zigzag
@@ -106,7 +105,7 @@ def test_value_over_the_limit_is_bad_and_never_decoded() -> None:
     assert result.bad[0].reason == f"the value has {len(big)} bytes, over the limit of 1000"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("text", [RAW, QUARANTINE], ids=["columns", "records"])
 def test_mangled_records_never_change_what_others_decode_to(text: str, data: st.DataObject) -> None:
@@ -155,7 +154,7 @@ def test_panic_in_the_decoder_is_a_bad_record(monkeypatch: pytest.MonkeyPatch) -
             return real([b"\x02a"], bytes_are_not_implemented)
         return real(payloads, schema)
 
-    monkeypatch.setattr(fast.pyruhvro, "deserialize_array", panics_on_b)
+    monkeypatch.setattr("schemas.fast.pyruhvro.deserialize_array", panics_on_b)
     result = Codec(RAW, REGISTRY).decode([sale("a"), sale("b"), sale("c")])
     assert ids_of(result) == ["a", "c"]
     assert [each.position for each in result.bad] == [1]
@@ -168,7 +167,7 @@ def test_what_no_record_caused_is_not_swallowed(
     def fails(_payloads: list[bytes], _schema: str) -> pl.DataFrame:
         raise error
 
-    monkeypatch.setattr(fast.pyruhvro, "deserialize_array", fails)
+    monkeypatch.setattr("schemas.fast.pyruhvro.deserialize_array", fails)
     with pytest.raises(error):
         Codec(RAW, REGISTRY).decode([sale("a")])
 

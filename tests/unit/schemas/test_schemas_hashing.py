@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.hashing import murmur2_partition, murmur2_partition_series, xxhash64
@@ -30,6 +30,7 @@ def test_null_key_has_no_partition_and_empty_key_has_one() -> None:
     assert murmur2_partition([], 3).dtype == np.int32
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.none() | st.text(max_size=40)), st.integers(1, 50))
 def test_partition_of_a_column_is_that_of_its_keys(keys: list[str | None], partitions: int) -> None:
     encoded = [None if key is None else key.encode() for key in keys]
