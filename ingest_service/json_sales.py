@@ -55,7 +55,6 @@ _FLAT: Final = _object_of(r'"[^"\\\x00-\x1f]*"')
 _SPECIAL: Final = '"attributes"'  # text in place of an object: for `careful` to refuse
 # Text that looks like a key; a string may hold it too, so it counts at least every key.
 _KEY: Final = r'"[ \t\r\n]*:'
-_NULL: Final = r":[ \t\r\n]*null[ \t\r\n]*[,}]"
 _TEXTS: Final = pl.Schema(dict.fromkeys(TEXT_FIELDS, pl.String))
 
 
@@ -111,12 +110,15 @@ def _columnar(items: pl.DataFrame, extra: pl.Series, defaults: Defaults) -> pl.D
 
 
 def _each_key_once(text: pl.Series, texts: pl.DataFrame) -> pl.Series:
-    """Whether an object of known keys has none twice: as many keys as values, those that are null too."""
+    """Whether an object of known keys has none twice. With as many keys as values that is sure; where there
+    are nulls, each name is counted (no string can hold one in quotes but as the whole of it)."""
     keys = text.str.count_matches(_KEY)
-    found = texts.select(pl.sum_horizontal(pl.all().is_not_null())).to_series()
-    if bool((keys == found).all()):
-        return keys == found
-    return keys == found + text.str.count_matches(_NULL)
+    complete = keys == texts.select(pl.sum_horizontal(pl.all().is_not_null())).to_series()
+    if complete.all():
+        return complete
+    counts = [text.str.count_matches(f'"{name}"', literal=True) for name in TEXT_FIELDS]
+    once = pl.DataFrame(counts, schema=list(TEXT_FIELDS)).select(pl.all_horizontal(pl.all() <= 1)).to_series()
+    return complete | once
 
 
 def _attributes(text: pl.Series, extra: pl.Series) -> tuple[pl.Series, pl.Series]:

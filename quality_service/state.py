@@ -90,8 +90,10 @@ class IdState:
 
     def after_commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:
         for tp, end in next_offsets.items():
-            slot = self._partitions[tp.partition]
-            slot.held, slot.position = None, end
+            # Gone where a rebalance came between an unanswered commit and the news that it had happened.
+            slot = self._partitions.get(tp.partition)
+            if slot is not None:
+                slot.held, slot.position = None, end
 
     def after_abort(self) -> None:
         for slot in self._partitions.values():

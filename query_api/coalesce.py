@@ -16,10 +16,12 @@ class HasSnapshot(Protocol):
     async def snapshot(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Run:
-    began: int
-    task: asyncio.Task[Any]
+    """`began` is None until its work really begins: whoever comes before that may join."""
+
+    task: asyncio.Task[Any] | None = None
+    began: int | None = None
 
 
 class Coalescer:
@@ -34,22 +36,24 @@ class Coalescer:
         """Raises what `work` raised. One caller's cancellation does not reach the others."""
         arrived = next(self._tick)
         while True:
-            run = self._runs.get(key)
-            if run is None:
-                run = self._start(key, work)
-            if run.began > arrived:
+            run = self._runs.get(key) or self._start(key, work)
+            assert run.task is not None, "set where the run is made"
+            if run.began is None or run.began > arrived:
                 result: T = await asyncio.shield(run.task)
                 return result
             await asyncio.wait([run.task])
 
     def _start(self, key: Hashable, work: Callable[[], Awaitable[T]]) -> _Run:
+        run = _Run()
+
         async def go() -> T:
+            run.began = next(self._tick)
             try:
                 return await work()
             finally:
                 del self._runs[key]
 
-        run = _Run(next(self._tick), asyncio.create_task(go()))
+        run.task = asyncio.create_task(go())
         # Retrieved even if every caller has gone, or asyncio would log it as lost.
         run.task.add_done_callback(lambda task: task.cancelled() or task.exception())
         self._runs[key] = run

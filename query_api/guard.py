@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 from collections import OrderedDict
@@ -12,6 +13,7 @@ from graphql import DocumentNode, GraphQLError, OperationDefinitionNode, parse
 from opentelemetry import trace
 from strawberry.extensions import SchemaExtension
 from strawberry.schema.schema import validate_document
+from strawberry.types import ExecutionResult, StreamExecutionResult
 
 from query_api.cost import CostRule, TooCostlyError
 from query_api.errors import ApiError
@@ -59,14 +61,11 @@ class Guard:
         return prepared
 
     def _parse(self, query: str) -> DocumentNode:
-        try:
-            # max_tokens counts comments too; the nesting is limited by the parser itself.
-            return parse(query, max_tokens=self.rule.limits.tokens)
-        except RecursionError:
-            raise GraphQLError("Syntax Error: the document is nested too deeply.") from None
+        # max_tokens counts comments too; the nesting is limited by the parser itself.
+        return parse(query, max_tokens=self.rule.limits.tokens)
 
-    def check(self, prepared: Prepared, variables: dict[str, object] | None) -> None:
-        """Raises GraphQLError where the cost rule refuses."""
+    def refusal(self, prepared: Prepared, variables: dict[str, object] | None) -> GraphQLError | None:
+        """What the cost rule has against it, if anything."""
         cost = prepared.cost
         try:
             if cost is None:
@@ -74,39 +73,46 @@ class Guard:
                 prepared.cost = None if _takes_variables(prepared.document) else cost
             self.metrics.query_cost.observe(cost)
         except TooCostlyError as error:
-            raise GraphQLError(f"Query refused: {error}.", extensions={"code": "TOO_COSTLY"}) from None
+            return GraphQLError(f"Query refused: {error}.", extensions={"code": "TOO_COSTLY"})
+        return None
 
 
 class GuardExtension(SchemaExtension):
-    """Runs in this order: parse (cached, tokens limited), cost rule, validation (cached), execution,
-    masking of errors."""
+    """Runs in this order: parse (cached, tokens limited), cost rule, validation (cached), execution.
+    Hooks must not raise: over a WebSocket that would break the operation's protocol."""
 
     def __init__(self, guard: Guard) -> None:
         self.guard = guard
         self._prepared: Prepared | None = None
 
     def on_operation(self) -> Iterator[None]:
+        self.execution_context.parse_options["max_tokens"] = self.guard.rule.limits.tokens
         yield
-        result = self.execution_context.result
-        if result is not None and result.errors:
+
+    def on_stream_result(self, result: StreamExecutionResult) -> Iterator[None]:
+        """Over a WebSocket. The answer to `POST /graphql` is told by pipeline.py."""
+        if isinstance(result, ExecutionResult) and result.errors:
             result.errors = [told(error, self.guard.metrics) for error in result.errors]
+        yield
 
     def on_parse(self) -> Iterator[None]:
         context = self.execution_context
         if context.query:
-            self._prepared = self.guard.prepare(context.query)
-            context.graphql_document = self._prepared.document
+            # A text that does not parse is parsed once more after this hook, and its error told from there.
+            with contextlib.suppress(GraphQLError):
+                self._prepared = self.guard.prepare(context.query)
+                context.graphql_document = self._prepared.document
         yield
 
     def on_validate(self) -> Iterator[None]:
-        context = self.execution_context
-        assert self._prepared is not None, "parsing comes first"
-        self.guard.check(self._prepared, context.variables)
-        if self._prepared.errors is None:
-            self._prepared.errors = validate_document(
-                context.schema._schema, self._prepared.document, context.validation_rules
+        context, prepared = self.execution_context, self._prepared
+        assert prepared is not None, "what did not parse is not validated"
+        refusal = self.guard.refusal(prepared, context.variables)
+        if refusal is None and prepared.errors is None:
+            prepared.errors = validate_document(
+                context.schema._schema, prepared.document, context.validation_rules
             )
-        context.pre_execution_errors = self._prepared.errors
+        context.pre_execution_errors = prepared.errors if refusal is None else [refusal]
         yield
 
 

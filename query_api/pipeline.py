@@ -1,6 +1,6 @@
 """The way of a GraphQL question, from the request's bytes to the answer's.
 
-    receive -> read -> execute (parse, cost, validate, resolve: see guard.py) -> encode
+    receive -> read -> execute (parse, cost, validate, resolve: see guard.py) -> tell errors -> encode
 
 A step hands on a value or refuses with an `ApiError`, which `app.py` tells as problem+json.
 """
@@ -70,7 +70,6 @@ class Answerer:
         except InvalidOperationTypeError as error:
             raise BadInputError(error.as_http_error_reason("POST")) from None
         if result.errors:
-            # Those from before the execution have not passed the extension's masking.
             result.errors = [told(error, self._metrics) for error in result.errors]
         return result
 

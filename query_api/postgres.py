@@ -22,7 +22,8 @@ _UNREACHABLE = (
     asyncpg.OperatorInterventionError,  # shutting down, starting up
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
-    ConnectionError,
+    asyncpg.InsufficientResourcesError,  # too many connections
+    asyncpg.InvalidAuthorizationSpecificationError,
     OSError,
 )
 _NOT_MIGRATED = (
@@ -73,7 +74,7 @@ class Store:
             raise StoreUnavailableError("the warehouse's tables are not there yet") from error
         except TimeoutError as error:
             raise StoreUnavailableError("Postgres does not answer in time") from error
-        except (*_UNREACHABLE, asyncpg.PostgresError) as error:
+        except _UNREACHABLE as error:
             raise StoreUnavailableError("Postgres does not answer") from error
         finally:
             self._metrics.postgres_seconds.observe(time.perf_counter() - begun)

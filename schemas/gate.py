@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import fastavro
 import orjson
 
+from schemas import avro
 from schemas.catalogue import HERE, Topic
 from schemas.compatibility import incompatibilities
 from schemas.registry import RegistryClient, SchemaRejected
@@ -68,9 +70,20 @@ def _problems(topic: Topic, folder: Path) -> Iterator[str]:
     if not versions:
         yield f"{topic.name}: has no released version; run `python -m schemas freeze`"
         return
+    yield from _wrong_defaults(topic)
     yield from _breaks(topic, versions)
     if _meaning(versions[-1][1]) != _meaning(topic.schema_text):
         yield f"{topic.name}: differs from v{versions[-1][0]}; run `python -m schemas freeze` to release it"
+
+
+def _wrong_defaults(topic: Topic) -> Iterator[str]:
+    """Avro: a default is a value of the first branch of a union. The registry refuses others."""
+    for field in avro.parse(topic.schema_text).plain["fields"]:
+        if "default" in field:
+            first = field["type"][0] if isinstance(field["type"], list) else field["type"]
+            holder = {"type": "record", "name": "Holder", "fields": [{"name": "value", "type": first}]}
+            if not fastavro.validate({"value": field["default"]}, holder, raise_errors=False, strict=True):
+                yield f"{topic.name}: the default of {field['name']} is no {first}"
 
 
 def _breaks(topic: Topic, versions: list[tuple[int, str]]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 from typing import Protocol
@@ -13,6 +14,18 @@ class Runnable(Protocol):
     def run(self) -> None: ...
 
     def stop(self) -> None: ...
+
+
+def tune_garbage_collection() -> None:
+    """Let a batch of records pass without a collection.
+
+    A record with seven headers is nine containers, and at the default threshold of 700 the collector walks
+    them over and over: measured, 3 of the 8 microseconds that reading a record took. They hold no cycles, so
+    reference counts free them; what has cycles still goes, only later.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(300_000, 20, 20)
 
 
 def run_until_signalled(runnable: Runnable) -> int:
@@ -29,6 +42,7 @@ def run_until_signalled(runnable: Runnable) -> int:
 
     for each in (signal.SIGTERM, signal.SIGINT):
         signal.signal(each, stop)
+    tune_garbage_collection()
     try:
         runnable.run()
     except Exception:

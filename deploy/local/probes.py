@@ -29,7 +29,7 @@ def http_ok(url: str) -> Health:
         with urllib.request.urlopen(url, timeout=_TIMEOUT_S):
             return Health("ready")
     except (OSError, ValueError) as error:
-        return Health("starting", f"{url}: {error}")
+        return Health("starting", f"no answer: {getattr(error, 'reason', error)}")
 
 
 def service(url: str) -> Health:

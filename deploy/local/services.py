@@ -29,7 +29,7 @@ class Service:
     after: tuple[str, ...]
     stop_tier: int
     min_uptime_s: int = 10
-    ready_within_s: float = 90.0
+    ready_within_s: float = 180.0
     stop_within_s: int = 15
     env: Mapping[str, str] = field(default_factory=dict)
 
@@ -49,7 +49,7 @@ SERVICES = (
         _STREAM,
         1,
         min_uptime_s=20,
-        ready_within_s=180.0,
+        ready_within_s=300.0,
         stop_within_s=30,
     ),
     Service("quality", "quality_service", "Quality", _STREAM, 1),

@@ -18,7 +18,7 @@ from gold_writer.lake.bootstrap import Plan, Planned
 from gold_writer.lake.jvm import Jvm, JvmFailed, StartingJvm
 from gold_writer.lake.maintenance import LogCleaner
 from gold_writer.lake.metrics import LakeMetrics
-from gold_writer.lake.progress import CommitTail, QueryReports
+from gold_writer.lake.progress import CommitTail, QueryReports, failure
 from gold_writer.lake.session import open_session
 from gold_writer.lake.settings import LakeSettings
 from gold_writer.lake.tables import FACT
@@ -132,8 +132,7 @@ class LakeJob:
             raise JvmFailed(f"the JVM ended with code {self._jvm.ended()}")
         for running in self._running:
             if not running.spark_query.isActive:
-                error = running.spark_query.exception()
-                raise QueryFailed(f"the query {running.name} ended: {error or 'without an exception'}")
+                raise QueryFailed(f"the query {running.name} ended: {failure(running.spark_query)}")
 
     def _check_topics(self, topics: Topics) -> None:
         """A topic that is made anew while we run starts at offset 0, which Spark may not notice."""

@@ -69,6 +69,18 @@ def _behind(source: dict[str, Any]) -> int:
     )
 
 
+def failure(query: StreamingQuery) -> str:
+    """Why a query ended: the first cause, then the query's own message, which names the offsets."""
+    found = query._jsq.exception()
+    if not found.isDefined():
+        return "without an exception"
+    error = found.get()
+    first = error
+    while first.getCause() is not None:
+        first = first.getCause()
+    return f"{first.toString()}\n{error.toString()}"
+
+
 @dataclass(frozen=True, slots=True)
 class Commit:
     """Rows that one commit added. Times in ms since 1970 UTC; `visible_ms`: when readers could see it."""

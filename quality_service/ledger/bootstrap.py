@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 
 import asyncpg
 from fastapi import FastAPI
-from schemas.codec import Codec
 
 from quality_service.ledger.follow import TOPICS, VALIDATED, Follower
 from quality_service.ledger.routes import create_app
@@ -18,6 +17,7 @@ from quality_service.ledger.service import LedgerService
 from quality_service.ledger.settings import LedgerSettings
 from quality_service.ledger.stores import LakeFacts
 from schemas.catalogue import load_topics
+from schemas.codec import Codec
 from schemas.registry import RegistryClient
 from streamkit.kafka import KafkaAdmin, KafkaConsumer
 from streamkit.telemetry import StageStats

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from schemas.codec import Codec
 
 from quality_service.ledger.books import Books
+from schemas.codec import Codec
 from schemas.decisions import unpack
 from schemas.identity import key64_expr
 from streamkit.ports import Consumer, Headers, RecordBatch, TopicPartition

@@ -131,13 +131,15 @@ function live(error) {
   $("live").textContent = error ? error.message : `live, ${new Date().toLocaleTimeString("en-GB")}`;
 }
 
-// Each question waits for its own last answer, so a slow one never piles up.
+// Each question waits for its own last answer, and longer after a slow one: watching a platform that is
+// busy must not keep it busy.
 function every(query, show, failed) {
   const turn = async () => {
+    const begun = performance.now();
     if (!document.hidden) {
       try { show(await ask(query)); } catch (error) { failed(error); }
     }
-    setTimeout(turn, EVERY_MS);
+    setTimeout(turn, Math.max(EVERY_MS, 3 * (performance.now() - begun)));
   };
   turn();
 }

@@ -57,22 +57,22 @@ class MemoryBackend:
 
 class KafkaBackend:
     def __init__(self, bootstrap: str) -> None:
-        self._bootstrap = bootstrap
+        self.bootstrap = bootstrap
         self._clients: list[Consumer | Producer | TransactionalProducer] = []
         self._admin = kafka.KafkaAdmin(bootstrap)
 
     def consumer(self, group: str) -> Consumer:
-        consumer = kafka.KafkaConsumer(self._bootstrap, group)
+        consumer = kafka.KafkaConsumer(self.bootstrap, group)
         self._clients.append(consumer)
         return consumer
 
     def producer(self) -> Producer:
-        producer = kafka.KafkaProducer(self._bootstrap)
+        producer = kafka.KafkaProducer(self.bootstrap)
         self._clients.append(producer)
         return producer
 
     def transactional(self, transactional_id: str) -> TransactionalProducer:
-        producer = kafka.KafkaTransactionalProducer(self._bootstrap, transactional_id)
+        producer = kafka.KafkaTransactionalProducer(self.bootstrap, transactional_id)
         self._clients.append(producer)
         return producer
 

@@ -59,6 +59,15 @@ def test_breaking_change_is_refused_with_its_field(edit: Any, difference: str) -
     assert any(f"sales.raw.v1: cannot read v1: {difference}" in problem for problem in problems)
 
 
+@pytest.mark.parametrize("default", [None, 5, ""])
+def test_default_that_is_no_value_of_its_type_is_refused(default: Any) -> None:
+    problems = offline_problems(
+        changed(lambda fields: fields.append({"name": "n", "type": ["string", "null"], "default": default}))
+    )
+    wrong = "sales.raw.v1: the default of n is no string"
+    assert (wrong in problems) is (default != "")
+
+
 def test_compatible_change_must_be_released(tmp_path: Path) -> None:
     freeze(TOPICS, tmp_path)
     topics = changed(add_till)

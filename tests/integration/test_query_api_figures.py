@@ -67,9 +67,7 @@ def _time(text: str) -> datetime:
 
 
 @pytest.mark.parametrize(("first", "last"), RANGES)
-def test_kpis_equal_the_recount(
-    dsn: str, lines: list[Line], first: date | None, last: date | None
-) -> None:
+def test_kpis_equal_the_recount(dsn: str, lines: list[Line], first: date | None, last: date | None) -> None:
     names = [None, "France", "EIRE", "france", ""]
 
     async def ask() -> list[dict[str, Any]]:
@@ -104,9 +102,7 @@ def test_kpis_as_of_count_only_what_was_recorded_then(dsn: str, lines: list[Line
 def test_series_equals_the_recount(dsn: str, lines: list[Line], grain: str, country: str | None) -> None:
     async def ask() -> list[dict[str, Any]]:
         async with client(dsn) as api:
-            query = (
-                "query($g:Grain,$c:String){salesSeries(grain:$g,country:$c){at revenue orders lines}}"
-            )
+            query = "query($g:Grain,$c:String){salesSeries(grain:$g,country:$c){at revenue orders lines}}"
             return (await api.ask(query, g=grain, c=country))["salesSeries"]  # type: ignore[no-any-return]
 
     found = [(_time(p["at"]), Decimal(p["revenue"]), p["orders"], p["lines"]) for p in asyncio.run(ask())]

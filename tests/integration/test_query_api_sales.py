@@ -126,7 +126,7 @@ def test_a_sale_carries_every_field_of_its_row(dsn: str, lines: list[Line]) -> N
                 amountGbp customerId country countryCode region invoiceTs isReturn isProduct qualityScore
                 customerKey productKey revision recordedAt } } } }"""
             edges = (await api.ask(query, i=line.invoice))["sales"]["edges"]
-            return next(e["node"] for e in edges if e["node"]["eventId"] == line.event_id)  # type: ignore[no-any-return]
+            return next(e["node"] for e in edges if e["node"]["eventId"] == line.event_id)
 
     found = asyncio.run(run())
     assert isinstance(found.pop("customerKey"), str)
@@ -216,9 +216,7 @@ def test_life_of_a_sale_and_of_a_refused_event(dsn: str, lines: list[Line]) -> N
         ("query($c:String){kpis(country:$c){lines}}", {"c": "nul\x00"}),
     ],
 )
-def test_a_value_that_cannot_be_is_the_clients_error(
-    dsn: str, query: str, variables: dict[str, str]
-) -> None:
+def test_a_value_that_cannot_be_is_the_clients_error(dsn: str, query: str, variables: dict[str, str]) -> None:
     async def run() -> dict[str, Any]:
         async with client(dsn) as api:
             answer = await api.http.post("/graphql", json={"query": query, "variables": variables})

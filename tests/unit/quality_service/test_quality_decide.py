@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quality_service.entries import NO_OFFSET, State
+from quality_service import decide
+from quality_service.entries import NO_OFFSET, Records, State
 from quality_service.lmdb_store import LmdbStores
 from quality_service.restore import OffsetsMovedBack
 from quality_service.state import IdState
@@ -100,6 +101,18 @@ def test_a_state_that_remembers_nothing_is_caught() -> None:
     )
     play.state.assigned({TP: None})
     play.commit(1)
+    play.commit(1)
+    assert play.decided != expected(log)
+
+
+def test_a_state_that_believes_aborted_attempts_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def believe(looked_up: Records, first_offset: object) -> decide.Remembered:
+        return decide.Remembered(looked_up, np.zeros(len(looked_up), dtype=bool))
+
+    monkeypatch.setattr(decide, "effective", believe)
+    log = [Raw("a", "x", True)]
+    play = Play(log)
+    play.abort_after_sync(1)
     play.commit(1)
     assert play.decided != expected(log)
 

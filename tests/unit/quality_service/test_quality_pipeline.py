@@ -311,6 +311,28 @@ def test_registry_outage_pauses_and_quarantines_nothing() -> None:
     assert bench.read(VALIDATED)["event_id"].to_list() == [sale()["event_id"]]
 
 
+def test_unknown_schema_during_an_outage_pauses_its_partition_and_no_other() -> None:
+    bench = Bench()
+    bench.sell(sale(line_no=1))
+    bench.drain()
+    assert bench.read(VALIDATED).height == 1  # so that the outage does not keep the test from reading
+    bench.registry.available = False
+    unknown = b"\x00\x00\x00\x03\xe7abc"
+    ids = [sale(line_no=i)["event_id"] for i in range(2, 40)]
+    stuck = int(murmur2_partition([ids[0].encode()], PARTITIONS)[0])
+    bench.send([unknown], partition=stuck)
+    bench.sell(*[sale(line_no=i) for i in range(2, 40)])
+    bench.drain()
+    elsewhere = {e for e in ids if murmur2_partition([e.encode()], PARTITIONS)[0] != stuck}
+    assert set(bench.read(VALIDATED)["event_id"]) == {sale(line_no=1)["event_id"], *elsewhere}
+    assert bench.broker.committed_records(QUARANTINE) == []
+    bench.registry.available = True
+    bench.clock.advance(60)
+    bench.drain()
+    assert set(bench.read(VALIDATED)["event_id"]) == {sale(line_no=1)["event_id"], *ids}
+    assert bench.read(QUARANTINE)["payload"].to_list() == [unknown]
+
+
 def test_new_process_with_an_empty_disk_still_knows_what_was_accepted() -> None:
     bench = Bench()
     bench.sell(*[sale(line_no=i) for i in range(1, 20)])

@@ -113,7 +113,9 @@ def documents(draw: st.DrawFn) -> str:
         return " ".join(parts)
 
     def field(on: GraphQLObjectType, level: int, usable: list[int]) -> str:
-        leaves = [n for n, f in on.fields.items() if not isinstance(get_named_type(f.type), GraphQLObjectType)]
+        leaves = [
+            n for n, f in on.fields.items() if not isinstance(get_named_type(f.type), GraphQLObjectType)
+        ]
         names = leaves if level >= 4 and leaves else list(on.fields)
         name = draw(st.sampled_from(names))
         alias = draw(st.sampled_from(["", "a:", "b:"]))
@@ -132,7 +134,9 @@ def documents(draw: st.DrawFn) -> str:
     assert SCHEMA.query_type is not None
     text = f"query($n:Int){{{selection(SCHEMA.query_type, 0, list(range(len(kinds))))}}}"
     for place, kind in enumerate(kinds):
-        text += f" fragment F{place} on {kind.name}{{{selection(kind, 2, list(range(place + 1, len(kinds))))}}}"
+        text += (
+            f" fragment F{place} on {kind.name}{{{selection(kind, 2, list(range(place + 1, len(kinds))))}}}"
+        )
     return text
 
 
