@@ -22,6 +22,8 @@ from deploy.local.supervision import Supervisor, exits
 from deploy.local.tail import show_logs
 
 _WATCH_S = 1.0
+# A service manager or a closed terminal ends the stack as Ctrl-C does.
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -79,8 +81,7 @@ def bring_down(layout: Layout) -> bool:
 
 
 def _up(args: argparse.Namespace) -> int:
-    # A service manager or a closed terminal ends the stack as Ctrl-C does.
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in _ENDING:
         signal.signal(number, _interrupt)
     stack, started = bring_up(args.port_base)
     if not started:
@@ -94,6 +95,9 @@ def _up(args: argparse.Namespace) -> int:
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    # A second Ctrl-C must not cut the stopping short and leave half of it running.
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
@@ -117,8 +121,6 @@ def _watch(stack: Stack) -> int:
                     before[service.name] = service.state
             time.sleep(_WATCH_S)
     except KeyboardInterrupt:
-        # A second Ctrl-C must not leave half of it running.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
         bring_down(stack.layout)
     return 0
 

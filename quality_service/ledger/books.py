@@ -227,15 +227,20 @@ def _receipts(raw: pl.DataFrame, decisions: pl.DataFrame) -> pl.DataFrame:
     """One row per receipt, with its final decision (null while there is none). A record that was
     rerouted to its right partition is the same receipt still; its coordinates are the newer ones, to
     which its decision and its quarantine record point."""
-    rerouted = (pl.col("partition") != pl.col("origin_partition")) | (
-        pl.col("offset") != pl.col("origin_offset")
-    )
     origin = ["origin_partition", "origin_offset"]
-    newer = raw.filter(rerouted).select(*origin, np="partition", no="offset")
+    rerouting = decisions.filter(pl.col("outcome") == Outcome.REROUTED)
+    # The header alone proves nothing, anyone can write it: quality must have decided to reroute.
+    newer = (
+        raw.join(rerouting, left_on=origin, right_on=COORD, how="semi")
+        .join(rerouting, on=COORD, how="anti")
+        .sort("at")
+        .unique(origin, keep="first")
+        .select(*COORD, *origin)
+    )
     receipts = (
-        raw.filter(~rerouted)
+        raw.join(newer, on=COORD, how="anti")
         .select(*COORD, "load_id")
-        .join(newer, left_on=COORD, right_on=origin, how="left")
+        .join(newer.rename({"partition": "np", "offset": "no"}), left_on=COORD, right_on=origin, how="left")
         .with_columns(partition=pl.coalesce("np", "partition"), offset=pl.coalesce("no", "offset"))
         .drop("np", "no")
     )

@@ -55,18 +55,19 @@ def _headers(messages: Sequence[Any]) -> list[Headers]:
     """No headers for a record where one has a name that is not UTF-8: the client (2.16) cannot read any of
     them then, and a producer from outside must not stop the stage with such a record."""
     columns: list[Headers] = []
-    for message in messages:
+    # Through map, and not by a method call: the client returns a broken list with an exception pending, and
+    # the interpreter's fast path for method calls notices that only some instructions later.
+    each = map(_Message.headers, messages)
+    while len(columns) < len(messages):
         try:
-            columns.append(message.headers() or _NO_HEADERS)
+            for headers in each:
+                columns.append(headers or _NO_HEADERS)
         except (SystemError, UnicodeDecodeError):
-            # Never ask this message again: the second answer is a tuple with a null pointer inside.
-            columns.append(_NO_HEADERS)
+            # Never ask this message again: the second answer is the broken list, with no exception.
+            bad = messages[len(columns)]
             log.warning(
                 "headers unreadable, taken as none",
-                extra={
-                    "topic": message.topic(),
-                    "partition": message.partition(),
-                    "offset": message.offset(),
-                },
+                extra={"topic": bad.topic(), "partition": bad.partition(), "offset": bad.offset()},
             )
+            columns.append(_NO_HEADERS)
     return columns

@@ -91,13 +91,7 @@ def test_exceptions_at_every_step_leave_each_id_once(backend: Backend) -> None:
     assert {tuple(r.headers) for r in reader.records} == {(("ingest-ts", b"1"),)}
 
 
-@pytest.fixture
-def kafka(backend: Backend) -> KafkaBackend:
-    if not isinstance(backend, KafkaBackend):
-        pytest.skip("a real process needs a real broker")
-    return backend
-
-
+@pytest.mark.integration
 def test_a_killed_process_is_back_within_seconds_and_each_id_is_there_once(kafka: KafkaBackend) -> None:
     source, target, group = new_topic(kafka, 2), new_topic(kafka, 2), unique("slot")
     ids = numbered(10_000, 10_500)
@@ -124,6 +118,7 @@ def test_a_killed_process_is_back_within_seconds_and_each_id_is_there_once(kafka
     assert sorted(r.value or b"" for r in reader.records) == ids
 
 
+@pytest.mark.integration
 def test_a_header_name_that_is_not_utf8_costs_its_record_the_headers_and_nothing_else(
     kafka: KafkaBackend,
 ) -> None:

@@ -188,3 +188,12 @@ def test_an_ingest_item_sent_twice_is_quarantined_once_and_a_duplicate_once(worl
     balance = world.balance()
     assert (balance.accepted, balance.quarantined, balance.duplicates) == (9, 3, 2)
     assert balance.balanced
+
+
+def test_a_forged_rerouting_header_hides_no_receipt(world: World) -> None:
+    forged = world.raw(origin=0)
+    world.decide(forged, "h", Outcome.ACCEPTED)
+    world.enrich("h")
+    balance = world.balance()
+    assert (balance.accepted, balance.gold, balance.unexpected) == (8, 4, 0)
+    assert balance.balanced

@@ -57,6 +57,7 @@ def test_rejecting_rules_come_in_the_order_of_the_design() -> None:
         "BAD_CURRENCY",
         "TIMESTAMP_RANGE",
         "AMOUNT_RANGE",
+        "KEY_RANGE",
         "UNDECODABLE",
     ]
     assert [rule.id for rule in CONTRACT.reject if not rule.expression] == ["ID_CONFLICT", "UNDECODABLE"]
@@ -96,6 +97,9 @@ def test_warnings_have_weights_that_leave_a_score() -> None:
         ({"total_amount_micros": 10**18}, ["AMOUNT_RANGE"]),
         ({"total_amount_micros": -(10**18)}, ["AMOUNT_RANGE"]),
         ({"total_amount_micros": 2**90}, ["AMOUNT_RANGE"]),
+        ({"invoice_no": "9" * 201}, ["KEY_RANGE"]),
+        ({"event_id": "9" * 201}, ["KEY_RANGE"]),
+        ({"country": "é" * 200}, ["UNKNOWN_COUNTRY"]),
         ({"total_amount_micros": 10**18 - 1}, []),
         ({"customer_id": None}, ["NO_CUSTOMER"]),
         ({"description": None}, ["NO_DESCRIPTION"]),
