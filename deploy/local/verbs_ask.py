@@ -89,7 +89,8 @@ def run_trace(args: argparse.Namespace) -> int:
     before: datetime | None = None
     for hop in event["hops"]:
         at = datetime.fromisoformat(hop["at"]).astimezone(UTC) if hop["at"] else None
-        took = f"+{(at - before).total_seconds() * 1000:.0f} ms" if at and before else ""
+        later = (at - before).total_seconds() * 1000 if at and before else -1.0
+        took = f"+{later:.0f} ms" if later >= 0 else ""
         place = (
             f"{hop['topic'] or ''} {hop['partition']}:{hop['offset']}" if hop["offset"] is not None else ""
         )

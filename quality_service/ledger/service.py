@@ -83,12 +83,14 @@ class LedgerService:
         with self._follower.lock:
             books = self._follower.books
             decisions = books.decisions.frame().filter(pl.col("event_id") == event_id)
+            sale_id = decisions["id"].first()
             items = books.quarantine.frame().filter(
                 (pl.col("event_id") == event_id) | (pl.col("item_id") == event_id)
             )
             if decisions.is_empty() and items.is_empty():
                 return None
-            sale_id = decisions["id"].first()
+            is_repeat = pl.col("outcome") == Outcome.DUPLICATE
+            repeats, decisions = decisions.filter(is_repeat), decisions.filter(~is_repeat)
             raw = books.raw.frame().join(decisions, on=["partition", "offset"], how="semi")
             validated = books.validated.frame().filter(pl.col("id") == sale_id)
             enriched = books.enriched.frame().filter(pl.col("id") == sale_id)
@@ -98,6 +100,7 @@ class LedgerService:
             *_hops("validated", VALIDATED, validated),
             *_hops("quarantine", QUARANTINE, items),
             *_hops("enriched", ENRICHED, enriched),
+            *_hops("duplicate", RAW, repeats),
         ]
         lake = self._lake.read().filter(pl.col("id") == sale_id)
         hops += _hops("lake", None, lake, coordinates=False)

@@ -90,13 +90,18 @@ def read(paths: Iterable[Path]) -> list[Line]:
 
 def odd_ones(like: Line) -> list[Line]:
     """What the samples lack: another source with the same invoice number, a rate with six places, a line
-    without a rate, without a country, a price of a millionth."""
+    without a rate, without a country, a price of a millionth; an invoice of two customers, two countries
+    and two days."""
     web = replace(like, source="web", currency="EUR", customer="web-1")
     return [
         replace(web, line=1, at=like.at.replace(hour=23), gbp=Decimal("12.345678")),
         replace(web, line=2, at=like.at.replace(hour=23), gbp=None, description=None),
         replace(web, invoice="W1", line=1, country=None, gbp=Decimal("0.000001"), quantity=1),
         replace(web, invoice="CW2", line=1, country=None, quantity=-3, gbp=Decimal("-7.5")),
+        replace(web, invoice="W5", line=1, gbp=Decimal("1.1")),
+        replace(web, invoice="W5", line=2, gbp=Decimal("2.2"), customer="web-2"),
+        replace(web, invoice="W5", line=3, gbp=Decimal("3.3"), customer=None, country="France"),
+        replace(web, invoice="W5", line=4, gbp=Decimal("4.4"), at=like.at.replace(day=2)),
         replace(web, invoice="W3", line=1, stock_code="POST", gbp=Decimal("4.5"), quantity=2),
         replace(
             web,

@@ -71,7 +71,7 @@ def test_sample_days_read_as_the_standard_library_reads_them(path: Path, block: 
     assert as_read(parsed) == list(expected(data))
 
 
-FIELD_TEXT = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00\r"), max_size=10)
+FIELD_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00\r"), max_size=10)
 CELL = FIELD_TEXT | st.sampled_from(["a,b", 'say "x"', "two\nlines", "r\r\nn", '"', '""', ",", " padded "])
 
 

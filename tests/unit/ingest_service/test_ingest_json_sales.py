@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingest_service import json_body, json_sales
+from ingest_service import careful, json_body, json_sales
 from ingest_service.json_sales import ItemNotJson
 from ingest_service.model import Defaults, Parsed
 from tests.unit.ingest_service.ingest_world import PROPERTY, SALE
@@ -99,7 +99,7 @@ def test_plain_items_are_read_as_columns_and_not_one_by_one(monkeypatch: pytest.
     def never(*_: object) -> None:
         raise AssertionError("read one by one")
 
-    monkeypatch.setattr(json_sales.careful, "json_item", never)
+    monkeypatch.setattr(careful, "json_item", never)
     payload = [
         json.dumps({**SALE, "line_no": n, "quantity": n, "unit_price": 2.55, "channel": "web"}).encode()
         for n in range(1, 101)
