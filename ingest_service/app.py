@@ -38,8 +38,8 @@ def create_app(service: Service, tracers: TracerProvider) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: Service = app.state.service
-    service.gate.start()
     service.jobs.start()
+    service.gate.start()
     yield
     # Requests have ended by now; what waits in threads is joined outside the event loop.
     await to_thread.run_sync(service.close)

@@ -49,7 +49,8 @@ class JobRunner:
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
 
     def start(self) -> None:
-        """Unfinished jobs of an earlier run come first."""
+        """Unfinished jobs of an earlier run come first. Raises `InUse`."""
+        self._store.lock()
         for job in self._store.recover(self._keep):
             log.info("resuming a file", extra={"job_id": job.job_id, "rows": job.rows})
             self._queue.put(job)
@@ -64,6 +65,7 @@ class JobRunner:
         self._stop.set()
         self._queue.put(None)
         self._thread.join()
+        self._store.unlock()
 
     def _run(self) -> None:
         while not self._stop.is_set() and (job := self._queue.get()) is not None:

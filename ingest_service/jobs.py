@@ -6,6 +6,7 @@ complete before `job.json` exists, so a folder without it is an upload that brok
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import uuid
@@ -18,6 +19,7 @@ import orjson
 
 _JOB: Final = "job.json"
 _DATA: Final = "data.csv"
+_LOCK: Final = "lock"
 
 State = Literal["running", "done", "failed"]
 
@@ -41,12 +43,33 @@ class Job:
     error: str | None = None
 
 
+class InUse(RuntimeError):  # noqa: N818 - says what is the case
+    """Another process holds the jobs."""
+
+
 class JobStore:
     """Thread-safe by using a folder per job and one writer per job at a time."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock: BinaryIO | None = None
         folder.mkdir(parents=True, exist_ok=True)
+
+    def lock(self) -> None:
+        """Until `unlock` or the end of the process. Raises `InUse`: two processes that work on one file
+        would produce its lines twice."""
+        lock = (self._folder / _LOCK).open("wb")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.close()
+            raise InUse(f"another process works on the files in {self._folder}") from error
+        self._lock = lock
+
+    def unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def begin(self) -> Upload:
         return Upload(self._folder / str(uuid.uuid4()))

@@ -28,6 +28,7 @@ from quality_service.entries import event_keys, from_hex
 from quality_service.store import IdStore, Progress, StoreError
 from schemas.decisions import Outcome
 from streamkit.clock import Clock
+from streamkit.crashpoints import crash_point
 
 NOTHING_COMMITTED: Final = -1
 _CHUNK_ROWS: Final = 50_000
@@ -72,6 +73,7 @@ def restore(
                     "the decisions for this partition."
                 )
             applied += _apply(store, chunk)
+            crash_point("restore-after-chunk")
             reached = chunk[-1].end
         if reached >= committed:
             break

@@ -25,6 +25,7 @@ from quality_service.entries import Keys, Writes, conflict_keys
 from quality_service.restore import NOTHING_COMMITTED, restore
 from quality_service.store import IdStore, Progress, Stores
 from streamkit.clock import Clock
+from streamkit.crashpoints import crash_point
 from streamkit.ports import TopicPartition
 
 
@@ -70,6 +71,7 @@ class IdState:
             self._close(tp.partition)
             store = self._stores.open(self._topic_id, tp.partition)
             self._partitions[tp.partition] = _Partition(store, position)
+            crash_point("id-store-opened")
             restore(
                 store,
                 self._changelog,
@@ -86,7 +88,9 @@ class IdState:
     def before_commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:
         for tp, end in next_offsets.items():
             slot = self._partitions[tp.partition]
+            crash_point("id-store-before-apply")
             slot.store.apply(slot.held or Writes.none(), Progress(slot.position, end))
+            crash_point("id-store-after-apply")
 
     def after_commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:
         for tp, end in next_offsets.items():

@@ -110,6 +110,7 @@ class Runner:
         # The producer first: that ends a transaction which this slot's last process left open, and whoever
         # reads its outputs or its offsets waits for the end.
         self._replace_producer()
+        crash_point("after-fencing")
         self._membership.join(self._topics)
 
     def step(self) -> bool:
@@ -188,6 +189,7 @@ class Runner:
         """Find out whether the commit happened; where it did not, get ready to do the batch again."""
         log.warning("commit outcome unknown, replacing the producer", extra={"error": str(unknown)})
         self._replace_producer()
+        crash_point("after-replace")
         committed = self._patiently(lambda: self._consumer.committed(list(following)))
         if all((committed[tp] or 0) >= offset for tp, offset in following.items()):
             log.info("the commit had happened")
@@ -216,6 +218,7 @@ class Runner:
         except BrokerError as error:
             log.warning("abort failed, replacing the producer", extra={"error": str(error)})
             self._replace_producer()
+        crash_point("after-abort")
         for participant in self._participants:
             participant.after_abort()
         self._consumer.seek(first)

@@ -108,6 +108,7 @@ class SinkRunner:
     def _assigned(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         # 1. Start where the sink says.
         starts = self._starts(partitions)
+        crash_point("after-starts")
         log.info("partitions assigned", extra={"partitions": named(partitions)})
         if not self._pauses.active:
             self._stats.ready()

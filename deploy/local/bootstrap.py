@@ -57,6 +57,13 @@ class Environment:
     def is_complete(self) -> bool:
         return (self.folder / _COMPLETE).exists() and self.python.exists()
 
+    def earlier(self) -> Environment | None:
+        """The newest whole environment that another lock left in the same tools folder."""
+        marks = sorted(
+            self.folder.parent.glob(f"python-*/{_COMPLETE}"), key=lambda mark: mark.stat().st_mtime
+        )
+        return Environment(marks[-1].parent, self.lock) if marks else None
+
     def mark_complete(self) -> None:
         (self.folder / _COMPLETE).touch()
 
@@ -77,6 +84,9 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if not environment.is_complete():
             if _is_light(arguments):
+                # A stack that runs still runs on the environment of an earlier lock.
+                if (earlier := environment.earlier()) is not None:
+                    _become(earlier, layout, arguments)
                 from deploy.local.cli import main as run
 
                 return run(arguments)

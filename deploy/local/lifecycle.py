@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from functools import partial
 from graphlib import TopologicalSorter
 
-from deploy.local import machine, processes, setup
+from deploy.local import class_archive, machine, processes, setup
 from deploy.local.errors import CommandError
 from deploy.local.layout import Layout, write_private
 from deploy.local.ports import require_free
@@ -75,6 +75,7 @@ def up(stack: Stack, steps: Steps) -> None:
     _clear_the_way(stack, steps)  # 1
     supervisor = Supervisor(layout)
     try:
+        class_archive.adopt(layout)
         programs = {program.name: program for program in stack.programs()}
         _prepare(programs, steps)  # 2
         supervisor.start(programs.values())  # 3
@@ -141,6 +142,9 @@ def _tasks(
     for name, (title, needs, action) in _SETUP.items():
         if all(need in programs for need in needs):
             tasks[name] = (needs, partial(_setup, steps, title, action, stack))
+    if "lake" in programs and not class_archive.spark_is_made(stack.layout):
+        needs = tuple(need for need in ("topics", "schemas") if need in tasks)
+        tasks["archive"] = (needs, partial(_archive, stack.layout, programs["lake"], steps, given_up))
     after = {service.name: service.after for service in SERVICES}
     for name, program in programs.items():
         needs = tuple(need for need in after.get(name, ()) if need in tasks or need in programs)
@@ -151,6 +155,13 @@ def _tasks(
 def _setup(steps: Steps, title: str, action: Callable[[Stack], None], stack: Stack) -> None:
     with steps.step(title):
         action(stack)
+
+
+def _archive(layout: Layout, lake: Program, steps: Steps, given_up: threading.Event) -> None:
+    """Once per installation. The lake does without it if it cannot be made."""
+    with steps.step("prepare Spark's class archive (once)", announce=True):
+        if not class_archive.make_spark(layout, lake.full_env(layout), given_up):
+            steps.note(f"no archive was made, so Spark starts slower (see {layout.logs / 'archive.log'})")
 
 
 def _start(
@@ -164,7 +175,7 @@ def _start(
 def await_ready(
     supervisor: Supervisor, layout: Layout, program: Program, given_up: threading.Event | None = None
 ) -> None:
-    """Until its own probe says ready. Raises NotReadyError when it fails, takes too long, or is `given_up`."""
+    """Until its own probe says ready. Raises NotReadyError: it failed, took too long, or was `given_up`."""
     stop = given_up or threading.Event()
     deadline = time.monotonic() + program.ready_within_s
     next_look = time.monotonic() + _FATAL_POLL_S

@@ -53,18 +53,17 @@ class Program:
     stop_after: tuple[str, ...] = ()
     prepare: Callable[[], None] | None = None
 
+    def full_env(self, layout: Layout) -> dict[str, str]:
+        """Exactly what the process sees."""
+        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+        return {**inherited, **self.env, STACK_MARK: str(layout.home), "TILLSTREAM_HOME": str(layout.home)}
+
     def spec(self, layout: Layout) -> dict[str, object]:
         """What `launch.py` reads."""
-        inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
         return {
             "command": list(self.command),
             "cwd": str(self.cwd),
-            "env": {
-                **inherited,
-                **self.env,
-                STACK_MARK: str(layout.home),
-                "TILLSTREAM_HOME": str(layout.home),
-            },
+            "env": self.full_env(layout),
             "uid": self.uid,
             "umask": 0o022,
             "death_signal": f"SIG{self.stop_signal}",

@@ -6,7 +6,7 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from deploy.local import probes
+from deploy.local import class_archive, probes
 from deploy.local.errors import CommandError
 from deploy.local.java import Java
 from deploy.local.layout import Layout
@@ -79,6 +79,7 @@ def program(layout: Layout, ports: Ports, java: Java) -> Program:
         command=(
             str(java.java),
             *_HEAP,
+            *class_archive.options(layout.kafka_jars, layout),
             "-XX:+UseG1GC",
             "-XX:MaxGCPauseMillis=20",
             "-XX:+ExplicitGCInvokesConcurrent",

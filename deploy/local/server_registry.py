@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from deploy.local import probes
+from deploy.local import class_archive, probes
 from deploy.local.java import Java
 from deploy.local.layout import Layout
 from deploy.local.ports import HOST, Ports
@@ -29,6 +29,7 @@ def program(layout: Layout, ports: Ports, java: Java) -> Program:
             str(java.java),
             "-Xms64m",
             "-Xmx320m",
+            *class_archive.options(layout.registry_app, layout),
             "-XX:+UseSerialGC",
             "-XX:TieredStopAtLevel=1",
             f"-Djava.io.tmpdir={database.parent}",

@@ -46,7 +46,7 @@ SERVICES = (
         "lake",
         "gold_writer.lake",
         "Lake writer (Spark)",
-        _STREAM,
+        (*_STREAM, "archive"),
         1,
         min_uptime_s=20,
         ready_within_s=300.0,

@@ -29,6 +29,7 @@ from gold_writer.warehouse.pipeline import WarehousePipeline
 from gold_writer.warehouse.store import AnotherWriter, StoreUnavailable
 from schemas.registry import RegistryUnavailable
 from streamkit.clock import Clock
+from streamkit.crashpoints import crash_point
 from streamkit.ports import BrokerError, Paused, RecordBatch, TopicPartition
 
 TopicIds = Callable[[Sequence[str]], Mapping[str, str]]
@@ -100,8 +101,10 @@ class WarehouseSink:
             raise Paused(partitions, f"registry: {error}") from error
         if not write.moves:
             return
+        crash_point("warehouse-after-prepare")
         began = self._clock.monotonic_s()
         self._call(self._store.write(write), partitions)  # 3-8
+        crash_point("warehouse-after-commit")
         self._positions.moved(write.moves)
         self._metrics.committed(
             facts=write.sales.count if write.sales else 0,

@@ -10,6 +10,7 @@ import asyncpg
 
 from gold_writer.warehouse import statements
 from gold_writer.warehouse.batch import Move, Position, Rows, Write
+from streamkit.crashpoints import crash_point
 from streamkit.ports import TopicPartition
 
 CONNECT_TIMEOUT_S = 5.0
@@ -102,14 +103,19 @@ class PostgresStore:
     async def _write(self, connection: Any, write: Write) -> None:
         # The numbers are those of the protocol in sink.py.
         async with connection.transaction():  # 3
+            crash_point("warehouse-after-begin")
             await self._move(connection, write.moves)  # 4
+            crash_point("warehouse-after-move")
             if write.sales is not None:
                 await self._ensure_calendar(connection, write.sales.date_keys)  # 5
+                crash_point("warehouse-after-calendar")
                 await _copy(connection, statements.STAGED_SALES, write.sales)  # 6
+                crash_point("warehouse-after-copy")
                 await connection.execute(statements.UPSERT_SALES)  # 7
             if write.quarantine is not None:
                 await _copy(connection, statements.STAGED_QUARANTINE, write.quarantine)  # 6
                 await connection.execute(statements.UPSERT_QUARANTINE)  # 7
+            crash_point("warehouse-after-upsert")
             if self._before_commit is not None:
                 await self._before_commit("before-commit")
         # 8: leaving the block commits.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from base64 import urlsafe_b64encode
 from collections import defaultdict, deque
@@ -70,6 +71,16 @@ class MemoryBroker:
     def check_up(self) -> None:
         if self.down:
             raise BrokerError("the broker is down", retriable=True)
+
+    # Waiting ----------------------------------------------------------------------------------------
+
+    def now_s(self) -> float:
+        """Real time, by which clients give up waiting. A simulation overrides it, and `wait` with it."""
+        return time.monotonic()
+
+    def wait(self, seconds: float) -> None:
+        """For a change at the broker, with `changed` held."""
+        self.changed.wait(seconds)
 
     # Topics -----------------------------------------------------------------------------------------
 

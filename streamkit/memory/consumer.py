@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -107,17 +106,17 @@ class MemoryConsumer:
     def poll(self, max_records: int, max_bytes: int, timeout_s: float, linger_s: float) -> list[RecordBatch]:
         """Never lingers: what is there comes at once."""
         self._broker.meet_fault("poll", after=False)
-        deadline = time.monotonic() + timeout_s
+        deadline = self._broker.now_s() + timeout_s
         while True:
             if not self._broker.down:
                 self._follow_group()
                 if batches := self._take(max_records, max_bytes):
                     return batches
-            left_s = deadline - time.monotonic()
+            left_s = deadline - self._broker.now_s()
             if left_s <= 0:
                 return []
             with self._broker.changed:
-                self._broker.changed.wait(min(left_s, _WAIT_SLICE_S))
+                self._broker.wait(min(left_s, _WAIT_SLICE_S))
 
     def _take(self, max_records: int, max_bytes: int) -> list[RecordBatch]:
         """From every partition in turn, beginning with another one each time, so that none starves."""
@@ -155,12 +154,12 @@ class MemoryConsumer:
     def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int | None]:
         self._broker.check_up()
         self._broker.meet_fault("committed", after=False)
-        deadline = time.monotonic() + _UNSTABLE_WAIT_S
+        deadline = self._broker.now_s() + _UNSTABLE_WAIT_S
         with self._broker.changed:
             while self._broker.has_pending_offsets(self._group.name, partitions):
-                if time.monotonic() >= deadline:
+                if self._broker.now_s() >= deadline:
                     raise BrokerError("a transaction stays open on these offsets", retriable=True)
-                self._broker.changed.wait(_WAIT_SLICE_S)
+                self._broker.wait(_WAIT_SLICE_S)
             return {tp: self._group.committed.get(tp) for tp in partitions}
 
     def commit(self, offsets: Mapping[TopicPartition, int]) -> None:

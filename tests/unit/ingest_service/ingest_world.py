@@ -109,9 +109,10 @@ class World:
         self.admission = Admission(
             self.settings.ingest_max_requests, self.settings.ingest_max_in_flight, self.metrics.in_flight
         )
+        self.admin = MemoryAdmin(self.broker)
         self.gate = Gate(
             registry=cast(RegistryClient, self.registry),
-            admin=MemoryAdmin(self.broker),
+            admin=self.admin,
             topics=topics,
             stats=self.stats,
         )

@@ -10,7 +10,7 @@ import pytest
 
 from ingest_service import csv_records, csv_sales, job_runner
 from ingest_service.job_runner import Stopped
-from ingest_service.jobs import Job
+from ingest_service.jobs import InUse, Job
 from ingest_service.records import QUARANTINE_TOPIC, RAW_TOPIC
 from schemas import identity
 from streamkit.ports import BrokerError
@@ -178,8 +178,18 @@ def test_runner_finishes_what_an_earlier_process_left_and_lets_the_bytes_go(tmp_
     wait_for(world, job.job_id)
     world.jobs.close()
     assert {record.key for record in world.records(RAW_TOPIC)} == wanted_ids()
-    assert [path.name for path in (tmp_path / "jobs").iterdir()] == [job.job_id]
+    assert {path.name for path in (tmp_path / "jobs").iterdir()} == {job.job_id, "lock"}
     assert [path.name for path in (tmp_path / "jobs" / job.job_id).iterdir()] == ["job.json"]
+
+
+def test_second_process_on_the_same_files_refuses_to_start(tmp_path: Path) -> None:
+    first, second = world_at(tmp_path), world_at(tmp_path)
+    first.jobs.start()
+    with pytest.raises(InUse, match="another process"):
+        second.jobs.start()
+    first.jobs.close()
+    second.jobs.start()
+    second.jobs.close()
 
 
 def test_only_the_newest_finished_jobs_are_kept(tmp_path: Path) -> None:

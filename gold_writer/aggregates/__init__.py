@@ -1,0 +1,1 @@
+"""Absolute totals of sales by window, exactly once, on a compacted topic."""

@@ -1,0 +1,121 @@
+"""From enriched sales to what they change in each window. Pure.
+
+A window is one of business time (`invoice_ts`, UTC) and never closes: a sale that arrives late changes the
+window that it belongs to, and one that is loaded years later changes one of years ago.
+
+What a record contributes:
+
+    revision 0    1 line, its quantity in units, its amount in GBP (nothing while there is no rate)
+    revision n    0 lines, 0 units, its amount less that of revision n - 1, which the record carries
+
+A revision changes nothing but the amount here: an accepted sale is immutable, and what windows and
+dimensions are made of (time, country as received, stock code, return or not) is part of the sale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from schemas.aggregates import DAY_PRODUCT, MINUTE_COUNTRY, TOTAL
+
+
+class UnknownDifference(Exception):  # noqa: N818 - reads as what happened
+    """A revision that does not say what it replaces. To guess would make every sum after it wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grain:
+    """`length_ms`: of a window; None for all time. `dimension`: the column that splits it, or None."""
+
+    name: str
+    length_ms: int | None
+    dimension: str | None
+
+
+GRAINS: Final = (
+    Grain(MINUTE_COUNTRY, 60_000, "country"),
+    Grain(DAY_PRODUCT, 86_400_000, "stock_code"),
+    # Last: its record closes a batch.
+    Grain(TOTAL, None, None),
+)
+
+
+def contributions(sales: pl.DataFrame, shard: NDArray[np.int32]) -> pl.DataFrame:
+    """One row per record: shard, at_ms, country, stock_code, lines, units (Int64), gross, returns (Int128
+    micros of GBP), ingest_ms. `shard` is the input partition of each row of `sales` (EnrichedSale).
+
+    Raises `UnknownDifference`.
+    """
+    first = pl.col("revision") == 0
+    if not sales.select(first.all()).item():
+        _check_revisions(sales)
+    amount = _amount("amount_gbp_micros") - pl.when(first).then(0).otherwise(
+        _amount("replaces_amount_gbp_micros")
+    )
+    return sales.select(
+        pl.Series("shard", shard, dtype=pl.Int32),
+        pl.col("invoice_ts").cast(pl.Datetime("ms")).cast(pl.Int64).alias("at_ms"),
+        "country",
+        "stock_code",
+        first.cast(pl.Int64).alias("lines"),
+        pl.when(first).then(pl.col("quantity").cast(pl.Int64)).otherwise(0).alias("units"),
+        pl.when("is_return").then(0).otherwise(amount).cast(pl.Int128).alias("gross"),
+        pl.when("is_return").then(amount).otherwise(0).cast(pl.Int128).alias("returns"),
+        pl.col("ingest_ts").cast(pl.Datetime("ms")).cast(pl.Int64).alias("ingest_ms"),
+    )
+
+
+def changes(rows: pl.DataFrame, grains: Sequence[Grain] = GRAINS) -> pl.DataFrame:
+    """The sums of `contributions` per window, in the order of `grains`: grain, window_ms, dimension, shard,
+    lines, units, gross, returns, and ingest_ms, the earliest of the rows."""
+    return pl.concat([_grouped(rows, grain) for grain in grains])
+
+
+def keys(windows: pl.DataFrame) -> list[bytes]:
+    """`grain|window start|dimension|shard`, such as `minute_country|2010-12-01T08:26:00Z|EIRE|2`.
+
+    A dimension may contain the separator; the other parts do not, so a key reads from both ends.
+    """
+    start = pl.from_epoch("window_ms", time_unit="ms").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
+    text = pl.concat_str(["grain", start, "dimension", "shard"], separator="|")
+    return windows.select(text.cast(pl.Binary)).to_series().to_list()
+
+
+def _grouped(rows: pl.DataFrame, grain: Grain) -> pl.DataFrame:
+    window = pl.lit(0, pl.Int64)
+    if grain.length_ms is not None:
+        window = pl.col("at_ms") // grain.length_ms * grain.length_ms
+    dimension = pl.lit("") if grain.dimension is None else pl.col(grain.dimension).fill_null("")
+    return (
+        rows.with_columns(window_ms=window, dimension=dimension)
+        .group_by("window_ms", "dimension", "shard", maintain_order=True)
+        .agg(
+            pl.col("lines", "units", "gross", "returns").sum(),
+            pl.col("ingest_ms").min(),
+        )
+        .select(pl.lit(grain.name).alias("grain"), pl.all())
+    )
+
+
+def _amount(name: str) -> pl.Expr:
+    """In 128 bits: the difference of two amounts of 64 may not fit into 64."""
+    return pl.col(name).fill_null(0).cast(pl.Int128)
+
+
+def _check_revisions(sales: pl.DataFrame) -> None:
+    wrong = sales.filter(
+        (pl.col("revision") != 0) & ~pl.col("replaces_revision").eq_missing(pl.col("revision") - 1)
+    )
+    if wrong.height:
+        row = wrong.row(0, named=True)
+        raise UnknownDifference(
+            f"event {row['event_id']} has revision {row['revision']} and says that it replaces revision "
+            f"{row['replaces_revision']}: totals can only follow a revision that names the one before it and "
+            "its amount (docs/adr/0006-aggregates.md)"
+        )
