@@ -16,6 +16,11 @@ TOTAL: Final = "total"
 CARRY: Final = 10**18
 """Amounts are `*_carry` * CARRY + `*_micros`, both of one sign: a hostile sum must neither wrap nor stop."""
 
+REPLACES: Final = "replaces"
+"""Header of an enriched record with a revision above 0: what it replaces, as `revision:amount`, the amount in
+micros of GBP and empty where there was none (`0:15300000`, `0:`). Totals apply the difference. It is a matter
+of the stream and no part of the row, which is the same in every store."""
+
 
 def amount(micros: int, carry: int) -> int:
     """An amount in micros, exact at any size."""

@@ -1,8 +1,8 @@
 """Class-data archives (AppCDS): a JVM that maps its classes ready-made starts in two thirds of the time.
 
 Kafka and the registry write theirs when they first end; the next start uses it. Spark's takes a run of its
-own (`python -m gold_writer.lake archive`) at the first `up`. An archive that does not fit the JVM or the class
-path is ignored by the JVM (`-Xshare:auto`), so a stale one costs time and nothing else.
+own (`python -m gold_writer.lake archive`) at the first `up`. An archive that does not fit the JVM or the
+class path is ignored by the JVM (`-Xshare:auto`), so a stale one costs time and nothing else.
 """
 
 from __future__ import annotations

@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 import confluent_kafka as ck
+import stamina
 
 from gold_writer.aggregates.changelog import Chunk, StateError
-from schemas.codec import Codec
+from schemas.codec import Codec, Decoded
+from schemas.registry import RegistryUnavailable
 from streamkit.ports import BrokerError
 
 _CHUNK: Final = 20_000
@@ -27,12 +29,13 @@ class KafkaChangelog:
         self._codec = codec
 
     def read(self, partition: int, offset: int) -> Iterator[Chunk]:
-        """See `Changelog.read`. Raises `RegistryUnavailable` too."""
+        """See `Changelog.read`. Waits a minute for a registry that does not answer."""
         client = self._client()
         try:
             start = offset or ck.OFFSET_BEGINNING
             client.assign([ck.TopicPartition(self._topic, partition, start)])
-            ended, messages = False, []
+            messages: list[Any] = []
+            ended = False
             heard_s = time.monotonic()
             while not ended:
                 for message in client.consume(_CHUNK - len(messages), _POLL_S):
@@ -74,7 +77,7 @@ class KafkaChangelog:
         raise BrokerError(f"cannot read {self._topic}: {error}")
 
     def _chunk(self, messages: list[Any]) -> Chunk:
-        decoded = self._codec.decode([message.value() for message in messages])
+        decoded = self._decode([message.value() for message in messages])
         keys = [message.key() for message in messages]
         if decoded.bad or None in keys:
             bad = messages[decoded.bad[0].position if decoded.bad else keys.index(None)]
@@ -83,3 +86,7 @@ class KafkaChangelog:
                 f"{decoded.bad[0].reason if decoded.bad else 'it has no key'}"
             )
         return Chunk(keys, decoded.frame, messages[-1].offset() + 1)
+
+    @stamina.retry(on=RegistryUnavailable, attempts=None, timeout=60.0, wait_max=2.0)
+    def _decode(self, values: list[bytes | None]) -> Decoded:
+        return self._codec.decode(values)

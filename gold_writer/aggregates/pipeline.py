@@ -2,8 +2,8 @@
 
 decode -> contributions -> changes per window -> new totals per shard -> encode
 
-Every record in counts, and what goes out are absolute totals: a reader who sees the same one twice, or only the
-last of many, is right.
+Every record counts, and what goes out are absolute totals: a reader who sees one twice, or only the last of
+many, is right.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ import polars as pl
 from gold_writer.aggregates.state import AggregateState
 from gold_writer.aggregates.totals import from_sums, to_columns
 from gold_writer.aggregates.windows import changes, contributions, keys
-from schemas.aggregates import TOTAL
+from schemas.aggregates import REPLACES, TOTAL
 from schemas.codec import Codec, Decoded
 from schemas.registry import RegistryUnavailable
 from streamkit.clock import Clock
-from streamkit.headers import INGEST_TS
+from streamkit.headers import INGEST_TS, header_column
 from streamkit.ports import Headers, OutputBatch, Paused, RecordBatch
 
 _NO_HEADERS: Headers = []
 
 
 class CorruptInput(Exception):  # noqa: N818 - reads as what happened
-    """A record cannot be decoded. From validated on every row counts, so the stage stops and does not skip it:
-    something other than the platform wrote to this topic."""
+    """A record cannot be decoded. From validated on every row counts, so the stage stops and does not skip
+    it: something other than the platform wrote to this topic."""
 
 
 class AggregatesPipeline:
@@ -60,7 +60,9 @@ class AggregatesPipeline:
         except RegistryUnavailable as error:
             raise Paused(batch.next_offsets(), f"registry: {error}") from error
         refuse_bad(decoded, batch)
-        windows = changes(contributions(decoded.frame, batch.partition))
+        windows = changes(
+            contributions(decoded.frame, batch.partition, lambda: header_column(batch.headers, REPLACES))
+        )
         return [
             self._output(windows.filter(pl.col("shard") == tp.partition), tp.partition, following)
             for tp, following in batch.next_offsets().items()
@@ -97,7 +99,7 @@ def refuse_bad(decoded: Decoded, batch: RecordBatch) -> None:
 
 
 def _headers(windows: pl.DataFrame) -> list[Headers]:
-    """The total carries the acceptance of the earliest sale in it: what reads the feed measures from there."""
+    """The total carries the acceptance of the batch's earliest sale: the feed's latency counts from it."""
     headers = [_NO_HEADERS] * windows.height
     for place in np.flatnonzero((windows["grain"] == TOTAL).to_numpy()).tolist():
         headers[place] = [(INGEST_TS, str(windows["ingest_ms"][place]).encode())]

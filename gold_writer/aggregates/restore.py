@@ -1,17 +1,18 @@
 """Bring the totals of a shard to the offset that its group has committed.
 
-Every record says up to which input offset it counts, and a batch's last record, the shard's total, lies last in
-its partition, where compaction never removes it. So the topic itself tells how far its totals reach.
+Every record says up to which input offset it counts, and the shard's total, the last record of each batch,
+lies last in its partition, where compaction never removes it. So the topic tells how far its totals reach.
 
 Protocol, for a shard that arrives with committed input offset C (None: nothing committed yet):
 
 1. Read the committed records of the shard's partition from the beginning to the end; the last value of each
    key counts. They reach R, the `input_offset` of the last total.
 2. R = C: done. Totals and offsets were committed together, so nothing is missing and nothing counted twice.
-3. R below C, or no total where there is a C: read on for a while. The broker marks a committed transaction in the
-   offsets topic and in this one, one after the other, and one that is still open holds readers back. If it
-   stays so, totals were lost: refuse.
-4. R above C: the group's offsets were set back or lost. To count those records again would double them: refuse.
+3. R below C, or no total where there is a C: read on for a while. The broker marks a committed transaction in
+   the offsets topic and in this one, one after the other, and one that is still open holds readers back. If
+   it stays so, totals were lost: refuse.
+4. R above C: the group's offsets were set back or lost. To count those records again would double them:
+   refuse.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ _AGAIN_S: Final = 0.05
 _log = logging.getLogger(__name__)
 
 REMEDY: Final = (
-    "The topic and the group's offsets belong together. To count anew, stop this process, delete the aggregates "
-    "topic and this group's offsets, and start again: the enriched topic is kept for ever."
+    "The topic and the group's offsets belong together. To count anew, stop this process, delete the "
+    "aggregates topic and this group's offsets, and start again: the enriched topic is kept for ever."
 )
 
 

@@ -1,9 +1,9 @@
 """Totals as rows of 64-bit integers, and their exact addition. Pure.
 
 A row is (lines, units, gross micros, gross carry, returns micros, returns carry). An amount is
-`carry * 10**18 + micros`; in its canonical form |micros| < 10**18 and both have the same sign, so that a reader
-who knows no carry is right for every sum below a trillion pounds. One sale may have almost that much, so
-without a carry a few hostile ones would wrap a sum around.
+`carry * 10**18 + micros`; in its canonical form |micros| < 10**18 and both have the same sign, so that a
+reader who knows no carry is right for every sum below a trillion pounds. One sale may have almost that much:
+without a carry, ten hostile ones would wrap a sum around.
 """
 
 from __future__ import annotations

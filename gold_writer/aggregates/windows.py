@@ -6,7 +6,7 @@ window that it belongs to, and one that is loaded years later changes one of yea
 What a record contributes:
 
     revision 0    1 line, its quantity in units, its amount in GBP (nothing while there is no rate)
-    revision n    0 lines, 0 units, its amount less that of revision n - 1, which the record carries
+    revision n    0 lines, 0 units, its amount less that of revision n - 1, which its header tells
 
 A revision changes nothing but the amount here: an accepted sale is immutable, and what windows and
 dimensions are made of (time, country as received, stock code, return or not) is part of the sale.
@@ -14,7 +14,8 @@ dimensions are made of (time, country as received, stock code, return or not) is
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +23,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from schemas.aggregates import DAY_PRODUCT, MINUTE_COUNTRY, TOTAL
+from schemas.aggregates import DAY_PRODUCT, MINUTE_COUNTRY, REPLACES, TOTAL
+
+_REPLACES: Final = re.compile(rb"([0-9]{1,9}):(-?[0-9]{1,19})?")
 
 
 class UnknownDifference(Exception):  # noqa: N818 - reads as what happened
@@ -46,18 +49,20 @@ GRAINS: Final = (
 )
 
 
-def contributions(sales: pl.DataFrame, shard: NDArray[np.int32]) -> pl.DataFrame:
+def contributions(
+    sales: pl.DataFrame, shard: NDArray[np.int32], replaces: Callable[[], Sequence[bytes | None]]
+) -> pl.DataFrame:
     """One row per record: shard, at_ms, country, stock_code, lines, units (Int64), gross, returns (Int128
-    micros of GBP), ingest_ms. `shard` is the input partition of each row of `sales` (EnrichedSale).
+    micros of GBP), ingest_ms.
 
-    Raises `UnknownDifference`.
+    `shard` is the input partition of each row of `sales` (EnrichedSale). `replaces` gives the header of that
+    name of each row, and is asked only where there is a revision above 0. Raises `UnknownDifference`.
     """
     first = pl.col("revision") == 0
+    before = pl.lit(0, pl.Int128)
     if not sales.select(first.all()).item():
-        _check_revisions(sales)
-    amount = _amount("amount_gbp_micros") - pl.when(first).then(0).otherwise(
-        _amount("replaces_amount_gbp_micros")
-    )
+        before = pl.lit(_replaced(sales, replaces()))
+    amount = pl.col("amount_gbp_micros").fill_null(0).cast(pl.Int128) - before
     return sales.select(
         pl.Series("shard", shard, dtype=pl.Int32),
         pl.col("invoice_ts").cast(pl.Datetime("ms")).cast(pl.Int64).alias("at_ms"),
@@ -103,19 +108,22 @@ def _grouped(rows: pl.DataFrame, grain: Grain) -> pl.DataFrame:
     )
 
 
-def _amount(name: str) -> pl.Expr:
-    """In 128 bits: the difference of two amounts of 64 may not fit into 64."""
-    return pl.col(name).fill_null(0).cast(pl.Int128)
+def _replaced(sales: pl.DataFrame, headers: Sequence[bytes | None]) -> pl.Series:
+    """The amount that each row replaces, in 128 bits, for the difference of two of 64 may not fit into 64; 0
+    for revision 0."""
+    found = [
+        0 if revision == 0 else _replaced_amount(header, revision, event_id)
+        for revision, event_id, header in zip(sales["revision"], sales["event_id"], headers, strict=True)
+    ]
+    return pl.Series("replaced", found, dtype=pl.Int128)
 
 
-def _check_revisions(sales: pl.DataFrame) -> None:
-    wrong = sales.filter(
-        (pl.col("revision") != 0) & ~pl.col("replaces_revision").eq_missing(pl.col("revision") - 1)
-    )
-    if wrong.height:
-        row = wrong.row(0, named=True)
+def _replaced_amount(header: bytes | None, revision: int, event_id: str) -> int:
+    match = _REPLACES.fullmatch(header or b"")
+    if match is None or int(match[1]) != revision - 1:
         raise UnknownDifference(
-            f"event {row['event_id']} has revision {row['revision']} and says that it replaces revision "
-            f"{row['replaces_revision']}: totals can only follow a revision that names the one before it and "
-            "its amount (docs/adr/0006-aggregates.md)"
+            f"event {event_id} has revision {revision} and its header `{REPLACES}` is {header!r}: totals can "
+            "only follow a revision that names the one before it and its amount "
+            "(docs/adr/0006-aggregates.md)"
         )
+    return int(match[2] or 0)
