@@ -69,8 +69,9 @@ def restore(
             if chunk[-1].end > committed:
                 raise OffsetsMovedBack(
                     f"the group's committed offset is {_name(committed)}, but decisions are committed up to "
-                    f"{chunk[-1].end}: the group's offsets were moved back or lost. Set them to the end of "
-                    "the decisions for this partition."
+                    f"{chunk[-1].end}. If this process stood still meanwhile, another has taken the partition "
+                    "over, and the next start goes on. Otherwise the group's offsets were moved back or "
+                    "lost: set them to the end of the decisions for this partition."
                 )
             applied += _apply(store, chunk)
             crash_point("restore-after-chunk")

@@ -22,8 +22,9 @@ from strawberry.fastapi import GraphQLRouter
 from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 
 from query_api import reference, rest
+from query_api.context import Context, Parts
 from query_api.errors import PROBLEM_JSON, ApiError, StoreUnavailableError, problem_body
-from query_api.graph import Context, Parts, Schema
+from query_api.graph import Schema
 from query_api.guard import trace_id
 from query_api.metrics import Metrics
 from query_api.pipeline import Answerer, problem_response
@@ -115,7 +116,7 @@ def _operations(app: FastAPI, metrics: Metrics, ping: Ping) -> None:
 
     @app.get("/stats", include_in_schema=False)
     async def stats() -> Response:
-        return _json(dict(metrics.snapshot()))
+        return _json({**metrics.snapshot(), "live_ms": metrics.live_snapshot()})
 
 
 def _pages(app: FastAPI, schema: Schema) -> None:

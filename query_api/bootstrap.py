@@ -12,11 +12,13 @@ from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 
+from query_api import live_parts
 from query_api.app import create_app
 from query_api.coalesce import SnapshotCache
+from query_api.context import Parts
 from query_api.cost import CostRule, Limits
 from query_api.errors import ApiError
-from query_api.graph import MAX_FIRST, WEIGHTS, Parts, build_schema
+from query_api.graph import MAX_FIRST, WEIGHTS, build_schema
 from query_api.guard import Guard, GuardExtension
 from query_api.kpis import Analytics
 from query_api.lives import Lives
@@ -49,11 +51,15 @@ def build(settings: QuerySettings) -> FastAPI:
         stage_timeout=settings.query_stage_timeout,
         ledger_timeout=settings.query_ledger_timeout,
     )
+    analytics = Analytics(store, cache, max_series_points=settings.query_max_series_points)
+    live = live_parts.build(settings, analytics, metrics)
     parts = Parts(
-        analytics=Analytics(store, cache, max_series_points=settings.query_max_series_points),
+        analytics=analytics,
         sales=Sales(store, cache, max_invoice_lines=settings.query_max_invoice_lines),
         lives=Lives(store, platform),
         platform=platform,
+        live_kpis=live.kpis,
+        live_sales=live.sales,
     )
     # The rule needs the schema, and the schema's extension needs the rule.
     rule = CostRule(build_schema()._schema, Limits(first=MAX_FIRST), WEIGHTS)
@@ -64,10 +70,12 @@ def build(settings: QuerySettings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         probe = asyncio.create_task(watch(store, metrics))
+        live.start()
         try:
             yield
         finally:
             probe.cancel()
+            live.stop()
             await platform.close()
             await store.close()
 

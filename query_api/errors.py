@@ -49,6 +49,14 @@ class TooMuchError(ApiError):
     title = "The answer would be too large"
 
 
+class TooSlowError(ApiError):
+    """A subscription whose client does not keep up and must not miss anything unknowingly."""
+
+    status = 429
+    code = "TOO_SLOW"
+    title = "The client does not keep up"
+
+
 class StoreUnavailableError(ApiError):
     """Postgres does not answer, or its schema is not there yet."""
 

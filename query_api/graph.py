@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -21,15 +19,14 @@ from graphql import (
     Undefined,
 )
 from strawberry.extensions import SchemaExtension
-from strawberry.fastapi import BaseContext
 from strawberry.schema.config import StrawberryConfig
-from strawberry.types import ExecutionContext, Info
+from strawberry.types import ExecutionContext
 from strawberry.types.field import StrawberryField
 
+from query_api.context import Asked, documented
 from query_api.errors import BadInputError
-from query_api.kpis import Analytics
-from query_api.lives import Lives
-from query_api.sales import Page, Sales
+from query_api.sales import Page
+from query_api.subscriptions import Subscription
 from query_api.types import (
     By,
     CountryRevenue,
@@ -46,7 +43,6 @@ from query_api.types import (
     SeriesPoint,
     Stage,
 )
-from query_api.upstream import Platform
 from query_api.values import datetime_text, decimal_text, parse_date, parse_datetime, parse_decimal
 
 T = TypeVar("T")
@@ -63,35 +59,6 @@ WEIGHTS = {
     "Pipeline.stages": 15,
 }
 """Factors of lists that take no `first`, for the cost rule."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What answers questions; one for the life of the process."""
-
-    analytics: Analytics
-    sales: Sales
-    lives: Lives
-    platform: Platform
-
-
-class Context(BaseContext):
-    """Of one request."""
-
-    def __init__(self, parts: Parts) -> None:
-        super().__init__()
-        self.parts = parts
-
-
-Asked = Info[Context, None]
-
-
-def documented(kind: type[T]) -> type[T]:
-    """A resolver's docstring is its field's description."""
-    for field in kind.__strawberry_definition__.fields:  # type: ignore[attr-defined]
-        if field.base_resolver is not None:
-            field.description = inspect.getdoc(field.base_resolver.wrapped_func)
-    return kind
 
 
 @documented
@@ -249,7 +216,12 @@ class Schema(strawberry.Schema):
 
 def build_schema(*extensions: Callable[[], SchemaExtension]) -> Schema:
     """`extensions` are factories: each operation gets its own."""
-    schema = Schema(query=Query, config=StrawberryConfig(scalar_map=SCALARS), extensions=extensions)
+    schema = Schema(
+        query=Query,
+        subscription=Subscription,
+        config=StrawberryConfig(scalar_map=SCALARS),
+        extensions=extensions,
+    )
     for named in schema._schema.type_map.values():
         if isinstance(named, GraphQLInputObjectType):
             _without_null_defaults(named.fields.values())

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from strawberry.schema.exceptions import CannotGetOperationTypeError, InvalidOperationTypeError
 from strawberry.types import ExecutionResult
 
+from query_api.context import Context, Parts
 from query_api.errors import (
     PROBLEM_JSON,
     ApiError,
@@ -26,7 +27,7 @@ from query_api.errors import (
     UnsupportedMediaError,
     problem,
 )
-from query_api.graph import Context, Parts, Schema
+from query_api.graph import Schema
 from query_api.guard import told, trace_id
 from query_api.metrics import Metrics
 

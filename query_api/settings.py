@@ -23,3 +23,13 @@ class QuerySettings(PlatformSettings):
     query_max_body_bytes: int = Field(262_144, gt=0)
     query_max_series_points: int = Field(50_000, gt=0)
     query_max_invoice_lines: int = Field(10_000, gt=0)
+
+    query_max_subscriptions: int = Field(1_000, gt=0)
+    query_live_interval: float = Field(0.1, gt=0)
+    """A client of the `kpis` subscription gets a message at most this often."""
+    query_live_heartbeat: float = Field(10.0, gt=1)
+    """The same figures are sent again after so long without a change."""
+    query_live_buffer: int = Field(1_000, gt=0)
+    """Sales that may wait for one client of the `sales` subscription."""
+    query_enriched_topic: str = "sales.enriched.v1"
+    query_aggregates_topic: str = "sales.aggregates.v1"

@@ -142,9 +142,6 @@ def _tasks(
     for name, (title, needs, action) in _SETUP.items():
         if all(need in programs for need in needs):
             tasks[name] = (needs, partial(_setup, steps, title, action, stack))
-    if "lake" in programs and not class_archive.spark_is_made(stack.layout):
-        needs = tuple(need for need in ("topics", "schemas") if need in tasks)
-        tasks["archive"] = (needs, partial(_archive, stack.layout, programs["lake"], steps, given_up))
     after = {service.name: service.after for service in SERVICES}
     for name, program in programs.items():
         needs = tuple(need for need in after.get(name, ()) if need in tasks or need in programs)
@@ -155,13 +152,6 @@ def _tasks(
 def _setup(steps: Steps, title: str, action: Callable[[Stack], None], stack: Stack) -> None:
     with steps.step(title):
         action(stack)
-
-
-def _archive(layout: Layout, lake: Program, steps: Steps, given_up: threading.Event) -> None:
-    """Once per installation. The lake does without it if it cannot be made."""
-    with steps.step("prepare Spark's class archive (once)", announce=True):
-        if not class_archive.make_spark(layout, lake.full_env(layout), given_up):
-            steps.note(f"no archive was made, so Spark starts slower (see {layout.logs / 'archive.log'})")
 
 
 def _start(

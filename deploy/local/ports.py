@@ -19,6 +19,7 @@ OFFSETS: Mapping[str, int] = {
     "lake": 12,
     "warehouse": 13,
     "ledger": 14,
+    "aggregates": 15,
     "postgres": 32,
     "redis": 79,
     "registry": 81,

@@ -71,7 +71,9 @@ class Stage:
             stats=self._stats,
             clock=self._clock,
             participants=[state],
-            limits=Limits(max_records=settings.aggregates_batch_records),
+            limits=Limits(
+                max_records=settings.aggregates_batch_records, linger_s=settings.aggregates_linger_s
+            ),
         )
 
 

@@ -8,14 +8,14 @@ many, is right.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import polars as pl
 
 from gold_writer.aggregates.state import AggregateState
-from gold_writer.aggregates.totals import from_sums, to_columns
-from gold_writer.aggregates.windows import changes, contributions, keys
+from gold_writer.aggregates.totals import Rows, from_sums, to_columns, zeros
+from gold_writer.aggregates.windows import changes, contributions
 from schemas.aggregates import REPLACES, TOTAL
 from schemas.codec import Codec, Decoded
 from schemas.registry import RegistryUnavailable
@@ -53,8 +53,10 @@ class AggregatesPipeline:
         self._topic_out = topic_out
 
     def process(self, batch: RecordBatch) -> Sequence[OutputBatch]:
-        """One output per shard, its total last. Raises `CorruptInput` or `UnknownDifference`, and `Paused`
-        while the registry cannot tell a schema."""
+        """The windows that changed, shard by shard, each shard's total last.
+
+        Raises `CorruptInput` or `UnknownDifference`, and `Paused` while the registry cannot tell a schema.
+        """
         try:
             decoded = self._reader.decode(batch.value)
         except RegistryUnavailable as error:
@@ -63,30 +65,33 @@ class AggregatesPipeline:
         windows = changes(
             contributions(decoded.frame, batch.partition, lambda: header_column(batch.headers, REPLACES))
         )
-        return [
-            self._output(windows.filter(pl.col("shard") == tp.partition), tp.partition, following)
-            for tp, following in batch.next_offsets().items()
-        ]
+        ends = {tp.partition: following for tp, following in batch.next_offsets().items()}
+        return [self._output(windows, self._advance(windows), ends)]
 
-    def _output(self, windows: pl.DataFrame, shard: int, input_offset: int) -> OutputBatch:
-        """`windows`: the changes of one shard. `input_offset`: where its next batch begins."""
-        names = keys(windows)
-        totals = self._state.advance(shard, names, from_sums(windows))
-        records = windows.select(
-            "grain",
-            pl.col("window_ms").cast(pl.Datetime("ms")).alias("window_start"),
-            "dimension",
-            "shard",
+    def _advance(self, windows: pl.DataFrame) -> Rows:
+        """The new totals of every row."""
+        keys, sums = windows["key"].to_list(), from_sums(windows)
+        totals = zeros(len(keys))
+        # The rows of a shard are neighbours.
+        shards, begins = np.unique(windows["shard"].to_numpy(), return_index=True)
+        for shard, begin, end in zip(shards, begins, [*begins[1:], len(keys)], strict=True):
+            totals[begin:end] = self._state.advance(int(shard), keys[begin:end], sums[begin:end])
+        return totals
+
+    def _output(self, windows: pl.DataFrame, totals: Rows, ends: Mapping[int, int]) -> OutputBatch:
+        """`ends`: where the next batch of each shard begins."""
+        shards = windows["shard"]
+        records = windows.select("grain", "window_start", "dimension", "shard").with_columns(
             *to_columns(totals).values(),
             pl.lit(self._clock.now_ms(), pl.Int64).cast(pl.Datetime("ms")).alias("updated_at"),
-            pl.lit(input_offset, pl.Int64).alias("input_offset"),
+            shards.replace_strict(ends, return_dtype=pl.Int64).alias("input_offset"),
         )
         return OutputBatch(
             topic=self._topic_out,
             value=self._writer.encode(records, self._schema_id),
-            key=names,
+            key=windows["key"].to_list(),
             headers=_headers(windows),
-            partition=[shard] * len(names),
+            partition=shards.to_list(),
         )
 
 

@@ -16,3 +16,6 @@ class AggregatesSettings(PlatformSettings):
     aggregates_group: str = "tillstream.aggregates"
     # Records of one transaction when behind; when idle a batch is what came within a few milliseconds.
     aggregates_batch_records: int = Field(10_000, ge=1)
+    # How long a batch gathers after its first record. The feed may take half a second; a batch of 30 costs
+    # little more than one of 10.
+    aggregates_linger_s: float = Field(0.02, ge=0)

@@ -28,7 +28,7 @@ def zeros(count: int) -> Rows:
 
 
 def added(old: Rows, change: Rows) -> Rows:
-    """The sum, row by row, in canonical form. Both arguments are in canonical form."""
+    """The sum, row by row, in canonical form. |micros| of both may be up to 4 * 10**18."""
     total = old + change
     for at in _AMOUNTS:
         total[:, at], total[:, at + 1] = canonical(total[:, at], total[:, at + 1])
@@ -48,16 +48,12 @@ def net(rows: Rows) -> tuple[Rows, Rows]:
     return canonical(rows[:, 2] + rows[:, 4], rows[:, 3] + rows[:, 5])
 
 
-def from_sums(frame: pl.DataFrame) -> Rows:
-    """From the columns `lines`, `units` (Int64), `gross` and `returns` (Int128 micros)."""
-    rows = zeros(frame.height)
-    rows[:, 0], rows[:, 1] = frame["lines"].to_numpy(), frame["units"].to_numpy()
-    for at, name in zip(_AMOUNTS, ("gross", "returns"), strict=True):
-        parts = frame.select(
-            carry=(pl.col(name) // CARRY).cast(pl.Int64), micros=(pl.col(name) % CARRY).cast(pl.Int64)
-        )
-        rows[:, at], rows[:, at + 1] = canonical(parts["micros"].to_numpy(), parts["carry"].to_numpy())
-    return rows
+def from_sums(windows: pl.DataFrame) -> Rows:
+    """From the columns `lines`, `units`, and for gross and returns `*_micros`, `*_carry`, whose micros may be
+    any remainder of 10**18."""
+    names = ("lines", "units", "gross_micros", "gross_carry", "returns_micros", "returns_carry")
+    rows = np.column_stack([windows[name].to_numpy() for name in names])
+    return added(rows, zeros(len(rows)))
 
 
 def from_records(frame: pl.DataFrame) -> Rows:

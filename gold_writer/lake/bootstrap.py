@@ -106,6 +106,7 @@ def _planned(settings: LakeSettings, query: Query) -> Planned:
     state = guard.CheckpointState.read(checkpoint)
     table = guard.TableState.read(query.table.name, query.table.path(settings.lake), state.query_id)
     offsets = guard.check(table, state, query.source.topic, query.source.topic_id)
+    guard.settle(checkpoint, state, table.batch)
     return Planned(query, checkpoint, offsets, table.version)
 
 

@@ -23,6 +23,9 @@ from gold_writer.lake.tables import TOPIC_ID_PROPERTY
 RESUME_FILE: Final = "resume.json"
 NONE: Final = -1
 
+# An entry of Spark's commit log for a query without state or watermark.
+_COMMIT_ENTRY: Final = 'v1\n{"nextBatchWatermarkMs":0}'
+
 
 class Refused(Exception):  # noqa: N818
     """Starting would lose or repeat rows. The message says what to do."""
@@ -120,6 +123,25 @@ def check(table: TableState, checkpoint: CheckpointState, topic: str, topic_id: 
             f"(committed: {checkpoint.committed}): the next batches would be skipped",
         )
     return None
+
+
+def settle(checkpoint: Path, state: CheckpointState, batch: int) -> None:
+    """Finish or forget the batch that was under way when the last process ended, so that none is run again.
+
+    `batch`: the table's last. The guard has let the two pass. A planned batch that the table has is marked as
+    committed; one that it has not is planned anew. Spark would do the same by running it again, but 4.1.1 ends
+    a query after such a batch (NullPointerException in KafkaMicroBatchStream.metrics).
+    """
+    if state.planned <= state.committed:
+        return
+    if batch == state.planned:
+        commits = checkpoint / "commits"
+        commits.mkdir(exist_ok=True)
+        partial = checkpoint / "settled.tmp"
+        partial.write_text(_COMMIT_ENTRY, encoding="utf-8")
+        partial.rename(commits / str(batch))
+    else:
+        (checkpoint / "offsets" / str(state.planned)).unlink()
 
 
 def _first_start(table: TableState, checkpoint: CheckpointState, topic_id: str) -> dict[int, int] | None:

@@ -187,7 +187,7 @@ def _start_query(spark: SparkSession, planned: Planned, settings: LakeSettings) 
     options = pipeline.kafka_options(query, settings.kafka, settings.max_offsets_per_trigger, start)
     return (
         query.rows(pipeline.read(spark, options))
-        .writeStream.format("delta")
+        .writeStream.format(pipeline.SINK)
         .outputMode("append")
         .queryName(query.name)
         .option("checkpointLocation", str(planned.checkpoint))

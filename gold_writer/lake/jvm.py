@@ -87,6 +87,8 @@ def command(options: JvmOptions) -> list[str]:
         # Two cores and a small heap: parallel collectors gain nothing here and cost memory and threads.
         "-XX:+UseSerialGC",
         "-XX:+ExitOnOutOfMemoryError",
+        # Spark's generated code and planner are 30,000 compiled methods; a full cache stops the compiler.
+        "-XX:ReservedCodeCacheSize=240m",
         "-Xlog:disable",
         "-Xlog:all=error:stderr",
         *archive,

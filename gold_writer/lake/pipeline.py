@@ -5,9 +5,9 @@
     sales.enriched.v1   -> silver/sales        every revision of every sale
     sales.enriched.v1   -> gold/fact_sales     revision 0 of every sale; later revisions are a MERGE's work
 
-Four queries, each a native Delta append: the sink commits the rows and (query id, batch id) in one
-transaction, and a batch that is run again after a crash is skipped. No query has state, a watermark or a
-shuffle, so no row can be dropped as late.
+Four queries of their own, so that the fact waits for nothing. The sink commits a batch's rows and (query id,
+batch id) in one transaction, and a batch that is run again after a crash is skipped. No query has state, a
+watermark or a shuffle, so no row can be dropped as late.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from gold_writer.lake.tables import BRONZE, FACT, QUARANTINE, SILVER, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+
+SINK: Final = "tillstream.sink.AppendSinkProvider"  # deploy/local/jars/java/AppendSink.java
 
 
 def money(micros: str, name: str) -> str:

@@ -22,7 +22,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from gold_writer.lake.avro import frame_prefix
-from gold_writer.lake.pipeline import Query, kafka_options, read
+from gold_writer.lake.pipeline import SINK, Query, kafka_options, read
 from gold_writer.lake.tables import create
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _start(spark: SparkSession, query: Query, scratch: Scratch, bootstrap: str, 
     create(query.table, folder, query.source.topic_id)
     return (
         query.rows(read(spark, options))
-        .writeStream.format("delta")
+        .writeStream.format(SINK)
         .queryName(f"warm-up-{query.name}")
         .option("checkpointLocation", str(folder / "checkpoints" / query.name))
         .trigger(availableNow=True)

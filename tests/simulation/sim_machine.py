@@ -12,6 +12,7 @@ from streamkit.memory import MemoryBroker
 from streamkit.ports import (
     BrokerError,
     CommitOutcomeUnknown,
+    NewTopic,
     OutputBatch,
     TransactionAborted,
 )
@@ -46,13 +47,23 @@ class SimClock(FakeClock):
 
 
 class SimBroker(MemoryBroker):
-    """Waits in simulated time."""
+    """Waits in simulated time; a topic's id is the same in every run of a seed."""
+
+    def create_topic(self, topic: NewTopic) -> None:
+        super().create_topic(topic)
+        self._topics[topic.name].topic_id = f"id-of-{topic.name}"
 
     def now_s(self) -> float:
         return self.clock.monotonic_s()
 
     def wait(self, seconds: float) -> None:
         self.clock.sleep(max(seconds, 0.5))
+
+
+def settle(broker: MemoryBroker) -> None:
+    """End the transactions whose time is over, as the broker does before anybody reads."""
+    with broker.changed:
+        broker.expire_transactions()
 
 
 class SimStats(StageStats):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,7 +25,6 @@ from schemas.contract import load_contract
 from schemas.reference import countries
 from streamkit.limits import Limits
 from streamkit.memory import MemoryConsumer, MemoryTransactionalProducer
-from streamkit.pauses import Pauses
 from streamkit.ports import Participant, Pipeline
 from streamkit.runner import Runner
 from streamkit.sink_runner import SinkRunner
@@ -55,12 +54,11 @@ class Steps(Protocol):
 
 @dataclass(frozen=True)
 class Parts:
-    """Classes of the product that a sabotage replaces; `patched` is entered around a whole schedule, and `books`
-    gets every row that is entered into the ledger's books."""
+    """Classes of the product that a sabotage replaces; `patched` is entered around a whole schedule;
+    `times_entered` is how often the ledger enters each decision into its books."""
 
     runner: type[Runner] = Runner
     id_state: type[IdState] = IdState
-    pauses: type[Pauses] = Pauses
     warehouse: type[SimWarehouse] = SimWarehouse
     lake: type[LakeQuery] = LakeQuery
     patched: Callable[[], AbstractContextManager[Any]] = nullcontext
@@ -81,10 +79,20 @@ class Process:
     closing: list[Callable[[], None]] = field(default_factory=list)
     started: bool = False
     frozen: bool = False
+    expelled: bool = False
 
     @property
     def name(self) -> str:
         return f"{self.service}.{self.slot}"
+
+    def lose_session(self) -> None:
+        """The group has not heard from it, and gives its partitions to others."""
+        self.expelled = True
+        if self.consumer:
+            self.consumer.lose_session()
+
+    def owns_partitions(self) -> bool:
+        return self.consumer is not None and bool(self.consumer.assignment())
 
     def close(self) -> None:
         for close in (self.steps.close, *self.closing):
@@ -126,7 +134,6 @@ def build(world: World, service: str, slot: int) -> Process:
         participants=participants,
         limits=world.limits,
     )
-    runner._pauses.__class__ = world.parts.pauses
     return Process(service, slot, life, faults, runner, stats, consumer, closing)
 
 
@@ -180,7 +187,6 @@ def _warehouse(
     runner = SinkRunner(
         port, sink, topics=[ENRICHED, QUARANTINE], stats=stats, clock=world.clock, limits=world.limits
     )
-    runner._pauses.__class__ = world.parts.pauses
     return Process(WAREHOUSE, slot, life, faults, runner, stats, consumer)
 
 
@@ -265,11 +271,3 @@ def _warehouse_metrics() -> WarehouseMetrics:
 
 def limits(max_records: int) -> Limits:
     return Limits(max_records=max_records, poll_timeout_s=0.0, linger_s=0.0)
-
-
-def raw_topic(name: str, topic_id: str, partitions: int) -> RawTopic:
-    return RawTopic(name, topic_id, partitions)
-
-
-def services() -> Iterator[str]:
-    yield from (QUALITY, ENRICH, WAREHOUSE, LAKE)

@@ -17,7 +17,7 @@ from quality_service.store import IdStore, Progress, StoreError, Stores
 from streamkit.crashpoints import crash_point
 from streamkit.memory import MemoryBroker, Record
 from streamkit.ports import TopicPartition
-from tests.simulation.sim_machine import Life
+from tests.simulation.sim_machine import Life, settle
 
 # Id stores ---------------------------------------------------------------------------------------------
 
@@ -258,7 +258,7 @@ class LakeQuery:
         if len(checkpoint.planned) > checkpoint.done + 1:
             return checkpoint.done + 1
         last = checkpoint.planned[-1] if checkpoint.planned else {}
-        self._broker.expire_transactions()
+        settle(self._broker)
         spans = {
             tp.partition: (last.get(tp.partition, (0, 0))[1], self._broker.log(tp).last_stable_offset)
             for tp in self._broker.partitions(self._topic)

@@ -13,6 +13,7 @@ from schemas.decisions import unpack
 from streamkit.memory import MemoryBroker, Record
 from streamkit.ports import TopicPartition
 from tests.simulation.sim_items import DECISIONS, schemas
+from tests.simulation.sim_machine import settle
 
 Row = dict[str, Any]
 _DECIDED = {"offset": pl.Int64, "event_id": pl.String, "content_hash": pl.String, "outcome": pl.UInt8}
@@ -39,7 +40,7 @@ class Changelog:
         self._broker = broker
 
     def read(self, topic_id: str, partition: int, after: int) -> Iterator[DecidedBatch]:
-        self._broker.expire_transactions()
+        settle(self._broker)
         log = self._broker.log(TopicPartition(DECISIONS, partition))
         for row in decode(DECISIONS, log.read(0, log.high_watermark)):
             if row["topic_id"] == topic_id and row["end_offset"] > after:

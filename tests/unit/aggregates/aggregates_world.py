@@ -140,17 +140,18 @@ class World:
 
     def published(self) -> Totals:
         """What a read-committed reader of the compacted topic ends with."""
-        frames = []
-        for partition in range(self.partitions):
-            for chunk in self.changelog.read(partition, 0):
-                frames.append(chunk.rows.with_columns(key=pl.Series(chunk.keys)))
-        if not frames:
-            return {}
-        latest = pl.concat(frames).unique("key", keep="last")
-        rows = latest.to_dicts()
-        # The key is the identity: no two keys mean one window, no two windows share a key.
-        assert len({_window(row) for row in rows}) == len(rows)
-        return {_window(row): _values(row) for row in rows}
+        return latest_totals([c for shard in range(self.partitions) for c in self.changelog.read(shard, 0)])
+
+
+def latest_totals(chunks: Sequence[Chunk]) -> Totals:
+    """The last value of each key."""
+    if not chunks:
+        return {}
+    records = pl.concat([chunk.rows.with_columns(key=pl.Series(chunk.keys)) for chunk in chunks])
+    rows = records.unique("key", keep="last").to_dicts()
+    # The key is the identity: no two keys mean one window.
+    assert len({_window(row) for row in rows}) == len(rows)
+    return {_window(row): _values(row) for row in rows}
 
 
 def recount(sales: Sequence[tuple[int, dict[str, Any]]]) -> Totals:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import server_kafka, server_postgres, server_redis, server_registry, services
+from deploy.local import class_archive, server_kafka, server_postgres, server_redis, server_registry, services
 from deploy.local.java import Java
 from deploy.local.layout import Layout
 from deploy.local.ports import Ports
@@ -49,6 +49,18 @@ def test_redis_configuration_binds_loopback_asks_a_password_and_saves_nothing(la
     assert {"bind 127.0.0.1", "port 20079", 'save ""', "appendonly no", "set-proc-title no"} <= set(lines)
     password = next(line.split()[1] for line in lines if line.startswith("requirepass"))
     assert server_redis.url(layout, PORTS) == f"redis://:{password}@127.0.0.1:20079/0"
+
+
+def test_class_archive_is_written_at_the_first_end_and_used_from_then_on(layout: Layout) -> None:
+    layout.kafka_jars.mkdir(parents=True)
+    option = next(o for o in class_archive.options(layout.kafka_jars, layout) if "ArchiveClassesAtExit" in o)
+    Path(option.partition("=")[2]).touch()
+    # Another home neither uses nor takes what this one may still be writing.
+    other = Layout(layout.home.parent / "other", layout.tools).create()
+    class_archive.adopt(other)
+    assert "-Xshare:auto" not in class_archive.options(layout.kafka_jars, other)
+    class_archive.adopt(layout)
+    assert "-Xshare:auto" in class_archive.options(layout.kafka_jars, other)
 
 
 def test_secrets_are_made_once_and_are_their_owners_only(layout: Layout) -> None:

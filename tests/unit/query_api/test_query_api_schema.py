@@ -60,6 +60,7 @@ type Query {
     [ProductSales!]!
   event(id: ID!): EventLife
   pipeline: Pipeline! }
+type Subscription { kpis: Kpis! sales(filter: SaleFilter): Sale! }
 """
 
 

@@ -6,20 +6,28 @@
  */
 package tillstream.fs;
 
+import java.io.IOException;
+import org.apache.hadoop.fs.FileStatus;
 import org.apache.hadoop.fs.Path;
 import org.apache.hadoop.fs.RawLocalFileSystem;
 import org.apache.hadoop.fs.permission.FsPermission;
 
 /**
- * Hadoop's local file system without its {@code chmod}.
+ * Hadoop's local file system without its child processes.
  *
- * <p>Without Hadoop's native library, {@link RawLocalFileSystem} starts a {@code chmod} process for every
- * file and folder that it creates: several for each commit to a Delta table. The permissions that the
- * process's umask gives are what the lake wants anyway.
+ * <p>Without Hadoop's native library, {@link RawLocalFileSystem} starts a {@code chmod} for every file and
+ * folder that it creates and a {@code readlink} for every rename by {@code FileContext}: fifteen processes and
+ * more for a micro-batch. The permissions that the umask gives are what the lake wants anyway, and links are
+ * followed.
  */
 public class ForklessRawFileSystem extends RawLocalFileSystem {
     @Override
     public void setPermission(Path path, FsPermission permission) {
         // The umask has decided.
+    }
+
+    @Override
+    public FileStatus getFileLinkStatus(Path path) throws IOException {
+        return getFileStatus(path);
     }
 }

@@ -1,0 +1,50 @@
+"""What resolvers are given."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TypeVar
+
+from strawberry.fastapi import BaseContext
+from strawberry.types import Info
+
+from query_api.kpis import Analytics
+from query_api.live_kpis import LiveKpis
+from query_api.live_sales import LiveSales
+from query_api.lives import Lives
+from query_api.sales import Sales
+from query_api.upstream import Platform
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What answers questions; one for the life of the process."""
+
+    analytics: Analytics
+    sales: Sales
+    lives: Lives
+    platform: Platform
+    live_kpis: LiveKpis
+    live_sales: LiveSales
+
+
+class Context(BaseContext):
+    """Of one request, or of one WebSocket."""
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__()
+        self.parts = parts
+
+
+Asked = Info[Context, None]
+
+
+def documented(kind: type[T]) -> type[T]:
+    """A resolver's docstring is its field's description."""
+    for field in kind.__strawberry_definition__.fields:  # type: ignore[attr-defined]
+        if field.base_resolver is not None:
+            field.description = inspect.getdoc(field.base_resolver.wrapped_func)
+    return kind
