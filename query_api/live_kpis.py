@@ -1,9 +1,8 @@
 """The `kpis` subscription: sums from the aggregates topic, distinct counts from the warehouse.
 
 The aggregates process counts each sale once and publishes absolute totals per shard; their sum over the
-shards is the figure of all time. Orders and customers do not add up, so they are the warehouse's latest, asked
-while there is a client and as often as the asking is cheap. averageOrderValue is computed from what stands
-beside it.
+shards is the figure of all time. Orders and customers do not add up: they are the warehouse's latest, asked
+while there is a client and as often as it is cheap. averageOrderValue is computed from what stands beside it.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ class AggregatesSettings(PlatformSettings):
     enriched_topic: str = "sales.enriched.v1"
     aggregates_topic: str = "sales.aggregates.v1"
     aggregates_group: str = "tillstream.aggregates"
+    # The warehouse writer's name in ops.stream_offsets, for the check.
+    warehouse_consumer: str = "tillstream.warehouse"
     # Records of one transaction when behind; when idle a batch is what came within a few milliseconds.
     aggregates_batch_records: int = Field(10_000, ge=1)
     # How long a batch gathers after its first record. The feed may take half a second; a batch of 30 costs

@@ -129,8 +129,8 @@ def settle(checkpoint: Path, state: CheckpointState, batch: int) -> None:
     """Finish or forget the batch that was under way when the last process ended, so that none is run again.
 
     `batch`: the table's last. The guard has let the two pass. A planned batch that the table has is marked as
-    committed; one that it has not is planned anew. Spark would do the same by running it again, but 4.1.1 ends
-    a query after such a batch (NullPointerException in KafkaMicroBatchStream.metrics).
+    committed; one that it has not is planned anew. Spark would do the same by running it again, but 4.1.1
+    ends a query after such a batch (NullPointerException in KafkaMicroBatchStream.metrics).
     """
     if state.planned <= state.committed:
         return

@@ -13,9 +13,9 @@ watermark or a shuffle, so no row can be dropped as late.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from gold_writer.lake.tables import BRONZE, FACT, QUARANTINE, SILVER, Table
 
@@ -77,8 +77,12 @@ class Query:
         return self.table is BRONZE
 
     def rows(self, records: DataFrame) -> DataFrame:
-        """Records of the Kafka source -> rows of the table."""
-        return _ROWS[self.table.name](records, self.source)
+        """Records of the Kafka source -> rows of the table.
+
+        One task reads all partitions of the topic and so writes one file, or one for each partition of the
+        table: the cost of a batch is per file and task, hardly per row.
+        """
+        return _ROWS[self.table.name](records.coalesce(1), self.source)
 
 
 def kafka_options(query: Query, bootstrap: str, max_offsets: int, starting_offsets: str) -> dict[str, str]:
@@ -121,7 +125,7 @@ def bronze(records: DataFrame, source: Source) -> DataFrame:
 
 
 def quarantine(records: DataFrame, source: Source) -> DataFrame:
-    items = _decoded(records, source, "item").coalesce(1)
+    items = _decoded(records, source, "item")
     return items.selectExpr(*_columns(QUARANTINE, source, "item", _RENAMED))
 
 
@@ -130,8 +134,7 @@ def silver(records: DataFrame, source: Source) -> DataFrame:
 
 
 def fact(records: DataFrame, source: Source) -> DataFrame:
-    # One task reads all partitions and so writes one file: a commit's cost is per file, not per row.
-    sales = _decoded(records, source, "sale").coalesce(1)
+    sales = _decoded(records, source, "sale")
     return sales.where("sale.revision = 0").selectExpr(*_columns(FACT, source, "sale", _DERIVED))
 
 
@@ -147,7 +150,7 @@ def _columns(table: Table, source: Source, struct: str, special: Mapping[str, st
     ]
 
 
-_ROWS: Final[dict[str, Any]] = {
+_ROWS: Final[dict[str, Callable[[DataFrame, Source], DataFrame]]] = {
     BRONZE.name: bronze,
     QUARANTINE.name: quarantine,
     SILVER.name: silver,

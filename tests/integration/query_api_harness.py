@@ -48,13 +48,14 @@ async def client(dsn: str, **settings: Any) -> AsyncIterator[Client]:
 
 
 @contextlib.contextmanager
-def database(server: str) -> Iterator[str]:
-    """The DSN of a new, migrated database on this server."""
+def database(server: str, *, tables: bool = True) -> Iterator[str]:
+    """The DSN of a new database on this server, migrated unless it is to have no tables."""
     name = f"query_{uuid.uuid4().hex[:12]}"
     asyncio.run(_execute(server, f"CREATE DATABASE {name}"))
     try:
         dsn = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
-        asyncio.run(migrate(dsn))
+        if tables:
+            asyncio.run(migrate(dsn))
         yield dsn
     finally:
         asyncio.run(_execute(server, f"DROP DATABASE {name} WITH (FORCE)"))

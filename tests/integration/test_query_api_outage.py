@@ -128,16 +128,17 @@ def test_postgres_that_is_silent_is_answered_503_in_time(dsn: str) -> None:
 
 
 def test_service_starts_without_postgres_and_without_tables(stack: Any) -> None:
-    async def run() -> None:
+    async def run(empty: str) -> None:
         async with client("postgresql://nobody@127.0.0.1:1/none") as api:
             assert (await api.http.get("/health")).status_code == 200
             assert (await api.http.get("/ready")).status_code == 503
             assert (await api.http.get("/")).status_code == 200
-        async with client(stack.postgres) as api:
+        async with client(empty) as api:
             ready = await api.http.get("/ready")
             assert (ready.status_code, "tables" in ready.json()["reason"]) == (503, True)
 
-    asyncio.run(run())
+    with database(stack.postgres, tables=False) as empty:
+        asyncio.run(run(empty))
 
 
 def test_slow_statement_is_refused_with_advice(dsn: str) -> None:

@@ -17,7 +17,15 @@ PASSED_BY: dict[str, tuple[str, ...]] = {
     "gold_writer/warehouse": (WAREHOUSE,),
 }
 """File or folder -> the services of the simulation that pass its crash points."""
-PRODUCT = ("streamkit", "schemas", "ingest_service", "quality_service", "enrich_service", "gold_writer", "query_api")
+PRODUCT = (
+    "streamkit",
+    "schemas",
+    "ingest_service",
+    "quality_service",
+    "enrich_service",
+    "gold_writer",
+    "query_api",
+)
 LAKE_MODEL = ("lake-after-plan", "lake-after-append", "lake-after-done")
 
 

@@ -1,7 +1,7 @@
 """What simulated producers may send: a small fixed set of records, each known by construction.
 
-Ids and verdicts are written down here and not computed by the code under test; only the bytes are encoded by the
-real codec. Few event ids and many variants of each make duplicates, conflicts and corrections frequent.
+Ids and verdicts are written down here and not computed by the code under test; only the bytes are encoded by
+the real codec. Few event ids and many variants of each make duplicates, conflicts and corrections frequent.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _NAMESPACE = uuid.UUID("5b0f6f3e-3f0a-5d0c-9d38-0d1f0f6f7c11")
 
 @dataclass(frozen=True)
 class Item:
-    """One possible raw record. Two items of one event with the same `content` say the same sale; `reason` is the
-    rule that refuses it, None for a valid one. `partition_key` is None where the bytes cannot be read, so that the
-    record is decided wherever it lies."""
+    """One possible raw record. Two items of one event with the same `content` say the same sale; `reason` is
+    the rule that refuses it, None for a valid one. `partition_key` is None where the bytes cannot be read,
+    so that the record is decided wherever it lies."""
 
     name: str
     value: bytes | None
@@ -137,7 +137,9 @@ def _encode(row: dict[str, Any], *, old: bool) -> bytes:
 
 
 def _undecodable() -> tuple[Item, ...]:
-    whole = _encode({"event_id": "", "invoice_no": "1", "line_no": 1, "quantity": 1, "unit_price_micros": 1}, old=False)
+    whole = _encode(
+        {"event_id": "", "invoice_no": "1", "line_no": 1, "quantity": 1, "unit_price_micros": 1}, old=False
+    )
     values = {
         "garbage": b"no avro at all",
         "truncated": whole[:-3],

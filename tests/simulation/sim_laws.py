@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,62 +14,37 @@ from quality_service.restore import restore
 from schemas.decisions import Outcome
 from streamkit.memory import Record
 from streamkit.ports import TopicPartition
-from tests.simulation import sim_model
-from tests.simulation.sim_items import (
-    DECISIONS,
-    ENRICHED,
-    QUARANTINE,
-    RAW,
-    VALIDATED,
-    items,
-)
+from tests.simulation.sim_entries import entries
+from tests.simulation.sim_evidence import Evidence
+from tests.simulation.sim_items import ENRICHED, QUARANTINE, RAW, VALIDATED, items
 from tests.simulation.sim_ledger import Entries
-from tests.simulation.sim_machine import Life, settle
+from tests.simulation.sim_machine import Life
 from tests.simulation.sim_model import (
     ACCEPTED,
     CONFLICT,
-    DUPLICATE,
     REJECTED,
     REROUTED,
     RESOLVING,
-    Coordinates,
     Expected,
-    RawRecord,
     item_id,
 )
-from tests.simulation.sim_wire import Changelog, Row, decode
+from tests.simulation.sim_wire import Changelog, Row
 
 if TYPE_CHECKING:
     from tests.simulation.sim_world import World
 
-Placed = list[tuple[int, Record]]
 
+class LawBroken(AssertionError):  # noqa: N818 - reads as what happened
+    """A law, and what in the world breaks it."""
 
-class LawBroken(AssertionError):
     def __init__(self, law: str, what: str) -> None:
         super().__init__(f"{law}: {what}")
         self.law = law
 
 
-class Evidence:
-    """What the drained world holds, decoded once."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.placed = {t: placed(world, t) for t in (RAW, VALIDATED, QUARANTINE, DECISIONS, ENRICHED)}
-        self.rows = {t: _rows(t, at) for t, at in self.placed.items() if t != RAW}
-        self.log = [_raw_record(partition, record) for partition, record in self.placed[RAW]]
-        self.expected = sim_model.expect(self.log, world.partitions)
-        self.decided = [
-            {**row, "at": (batch["partition"], row["offset"])}
-            for batch in self.rows[DECISIONS]
-            for row in batch["rows"]
-        ]
-        self.facts = _rows(ENRICHED, world.tables["fact"].rows)
-
-
 def check(world: World) -> Entries:
-    """Raises `LawBroken`. Returns what the ledger's books would be told, to be audited with other schedules."""
+    """Raises `LawBroken`. Returns what the ledger's books would be told, to be audited with other
+    schedules."""
     if world.unexpected:
         raise LawBroken("L5", f"a process ended in a way that no fault explains: {world.unexpected}")
     found = Evidence(world)
@@ -84,11 +59,12 @@ def same(law: str, what: str, found: Iterable[Any], expected: Iterable[Any]) -> 
     """Compare as bags: how often counts, order does not."""
     have, want = Counter(found), Counter(expected)
     if have != want:
-        raise LawBroken(law, f"{what}: too few {sorted((want - have).elements(), key=str)}, too many {sorted((have - want).elements(), key=str)}")
+        few, many = (sorted(difference.elements(), key=str) for difference in (want - have, have - want))
+        raise LawBroken(law, f"{what}: too few {few}, too many {many}")
 
 
 def conservation(found: Evidence) -> None:
-    """L1: every acknowledged receipt is in the log; each record of the log has exactly one outcome, the right one."""
+    """L1: every acknowledged receipt is in the log; each record of it has one outcome, the right one."""
     receipts = [record for record in found.log if record.came_from is None]
     same("L1", "receipts in the raw topic", [r.seq for r in receipts], {r.seq for r in receipts})
     lost = found.world.acknowledged - {r.seq for r in receipts}
@@ -110,7 +86,7 @@ def conservation(found: Evidence) -> None:
 
 
 def _consistent_hashes(found: Evidence) -> None:
-    """The content hash stands for the content: equal where that is, different where it is not."""
+    """The content hash stands for the content: equal where that is, else different."""
     hashes: dict[tuple[str, str], set[str]] = {}
     for row in found.decided:
         item = found.expected.fates[row["at"]].record.item
@@ -133,7 +109,9 @@ def once(found: Evidence) -> None:
         ("lake", found.facts),
         ("warehouse", warehouse),
     ):
-        same("L2", name, ((r["event_id"], (int(r["raw_partition"]), int(r["raw_offset"]))) for r in rows), gold)
+        same(
+            "L2", name, ((r["event_id"], (int(r["raw_partition"]), int(r["raw_offset"]))) for r in rows), gold
+        )
     same("L2", "lake and warehouse", map(_content, warehouse), map(_content, found.facts))
 
 
@@ -154,8 +132,9 @@ def remembered(found: Evidence) -> None:
             slot.process.life.alive = False
     committed = world.broker.committed_offsets("tillstream.quality")
     hashes = {
-        (found.expected.fates[row["at"]].record.item.event_id, found.expected.fates[row["at"]].record.item.content): row["content_hash"]
+        (said.event_id, said.content): row["content_hash"]
         for row in found.decided
+        for said in [model.fates[row["at"]].record.item]
     }
     for disk in world.disks():
         for partition in range(world.partitions):
@@ -174,7 +153,9 @@ def remembered(found: Evidence) -> None:
             _compare_store(store, partition, model, hashes)
 
 
-def _compare_store(store: Any, partition: int, model: Expected, hashes: Mapping[tuple[str, str], str]) -> None:
+def _compare_store(
+    store: Any, partition: int, model: Expected, hashes: Mapping[tuple[str, str], str]
+) -> None:
     ids = sorted({key.partition("@")[0] for key in model.homes} | {i.event_id for i in items()[:3]})
     keys = event_keys(pl.Series(ids, dtype=pl.String))
     order = np.argsort(keys)
@@ -190,7 +171,8 @@ def _compare_store(store: Any, partition: int, model: Expected, hashes: Mapping[
 
 
 def fidelity(found: Evidence) -> None:
-    """L4: refused records are kept with bytes, reason, coordinates and trace, in every store; bronze is raw."""
+    """L4: refused records are kept with bytes, reason, coordinates and trace, in every store; bronze is
+    raw."""
     world, topic_id = found.world, found.world.raw.topic_id
     refused = found.expected.of(REJECTED, CONFLICT)
     items_of_quality = [row for row in found.rows[QUARANTINE] if row["stage"] == "quality"]
@@ -198,12 +180,26 @@ def fidelity(found: Evidence) -> None:
         "L4",
         "open items",
         (
-            (r["item_id"], r["reason"], bytes(r["payload"]), r["topic_id"], (r["partition"], r["offset"]), r["traceparent"])
+            (
+                r["item_id"],
+                r["reason"],
+                bytes(r["payload"]),
+                r["topic_id"],
+                (r["partition"], r["offset"]),
+                r["traceparent"],
+            )
             for r in items_of_quality
             if r["state"] == "OPEN"
         ),
         (
-            (item_id(topic_id, f.record.at), f.reason, f.record.item.value or b"", topic_id, f.record.at, f.record.trace)
+            (
+                item_id(topic_id, f.record.at),
+                f.reason,
+                f.record.item.value or b"",
+                topic_id,
+                f.record.at,
+                f.record.trace,
+            )
             for f in refused
         ),
     )
@@ -224,109 +220,3 @@ def fidelity(found: Evidence) -> None:
 
 def _bytes(placed: tuple[int, Record]) -> tuple[int, int, bytes | None]:
     return placed[0], placed[1].offset, placed[1].value
-
-
-def entries(found: Evidence) -> Entries:
-    """The rows of the ledger's books, and the model's figures."""
-    world, expected = found.world, found.expected
-    at = world.database.tables.positions
-    numbers = {event: n for n, event in enumerate(sorted({row["event_id"] for row in found.decided}), 1)}
-    resolved_events = {f.record.item.event_id for f in expected.of(RESOLVING)}
-    resolved = [f for f in expected.of(REJECTED) if f.record.item.event_id in resolved_events]
-    first_items = len(set(world.ingest_items))
-    receipts = sum(r.came_from is None for r in found.log)
-    return Entries(
-        seed=0,
-        raw=[_raw_entry(record) for record in found.log],
-        decisions=[
-            {**row, "partition": row["at"][0], "id": numbers[row["event_id"]], "at": 0, "reason": row.get("reason")}
-            for row in found.decided
-        ],
-        quarantine=[_quarantine_entry(r, p) for r, p in zip(found.rows[QUARANTINE], found.placed[QUARANTINE], strict=True)],
-        validated=_hops(found, VALIDATED, numbers),
-        enriched=_hops(found, ENRICHED, numbers),
-        lake=[
-            _gold(row, numbers) | {"partition": p, "offset": record.offset, "ingest_ts": 0, "at": 0}
-            for row, (p, record) in zip(found.facts, world.tables["fact"].rows, strict=True)
-        ],
-        warehouse=[_gold(row, numbers, found.facts) for row in world.database.tables.facts.values()],
-        positions={
-            "quality": {b["partition"]: b["end_offset"] for b in found.rows[DECISIONS]},
-            "enrich": {tp.partition: o for tp, o in world.broker.committed_offsets("tillstream.enrich").items()},
-            "warehouse": {tp.partition: p.next_offset for tp, p in at.items() if tp.topic == ENRICHED},
-        },
-        figures={
-            "accepted": receipts + len(world.ingest_items),
-            "duplicates": len(expected.of(DUPLICATE)) + len(world.ingest_items) - first_items,
-            "quarantined": len(expected.of(REJECTED, CONFLICT)) - len(resolved) + first_items,
-            "resolved": len(resolved),
-            "gold": len(expected.of(ACCEPTED, RESOLVING)),
-        },
-        times_entered=world.parts.times_entered,
-    )
-
-
-def _raw_entry(record: RawRecord) -> Row:
-    origin = record.came_from or record.at
-    return {
-        "partition": record.at[0], "offset": record.at[1], "origin_partition": origin[0], "origin_offset": origin[1],
-        "load_id": "load-1", "at": record.seq,
-    }  # fmt: skip
-
-
-def _quarantine_entry(row: Row, placed_at: tuple[int, Record]) -> Row:
-    return {
-        **{name: row[name] for name in ("item_id", "stage", "state", "event_id", "reason", "amount_micros")},
-        "raw_partition": row["partition"], "raw_offset": row["offset"], "load_id": "load-1",
-        "partition": placed_at[0], "offset": placed_at[1].offset, "at": 0,
-    }  # fmt: skip
-
-
-def _hops(found: Evidence, topic: str, numbers: Mapping[str, int]) -> list[Row]:
-    return [
-        {"id": numbers[row["event_id"]], "partition": p, "offset": record.offset, "at": 0}
-        for row, (p, record) in zip(found.rows[topic], found.placed[topic], strict=True)
-    ]
-
-
-def _gold(row: Row, numbers: Mapping[str, int], lake: Sequence[Row] = ()) -> Row:
-    """A CSV row of the warehouse has its money computed by Postgres: the lake's stands in."""
-    amount = row["total_amount_micros"] if "total_amount_micros" in row else row["total_amount"]
-    return {"id": numbers[row["event_id"]], "amount_micros": int(amount)}
-
-
-def placed(world: World, topic: str) -> Placed:
-    settle(world.broker)
-    return [
-        (tp.partition, record)
-        for tp in world.broker.partitions(topic)
-        for record in world.broker.log(tp).read(0, world.broker.log(tp).high_watermark)
-    ]
-
-
-def _rows(topic: str, at: Placed) -> list[Row]:
-    return decode(topic, [record for _, record in at]) if at else []
-
-
-def _raw_record(partition: int, record: Record) -> RawRecord:
-    headers = dict(record.headers)
-    origin: Coordinates | None = None
-    if marked := headers.get("rerouted-from"):
-        left, right = marked.decode().split(":")
-        origin = int(left), int(right)
-    return RawRecord(
-        at=(partition, record.offset),
-        item=_by_value()[record.value],
-        seq=int(headers["seq"] or b"0"),
-        came_from=origin,
-        trace=(headers["traceparent"] or b"").decode(),
-    )
-
-
-def _by_value() -> dict[bytes | None, Any]:
-    if not _ITEMS:
-        _ITEMS.update({item.value: item for item in items()})
-    return _ITEMS
-
-
-_ITEMS: dict[bytes | None, Any] = {}

@@ -46,7 +46,8 @@ class Entries:
 
 
 def audit(entries: Iterable[Entries]) -> list[tuple[int, str]]:
-    """Draw one balance over many schedules; where it is wrong, one for each. Returns (seed, what is wrong)."""
+    """Draw one balance over many schedules; where it is wrong, one for each. Returns (seed, what is
+    wrong)."""
     every = list(entries)
     if not every or not wrong(balance(every), every):
         return []
@@ -74,7 +75,13 @@ def wrong(found: Balance, entries: Iterable[Entries]) -> str:
 def balance(entries: list[Entries]) -> Balance:
     books = Books()
     lanes = list(enumerate(entries))
-    columns = {"raw": RAW, "decisions": DECISIONS, "quarantine": QUARANTINE, "validated": HOP, "enriched": HOP}
+    columns = {
+        "raw": RAW,
+        "decisions": DECISIONS,
+        "quarantine": QUARANTINE,
+        "validated": HOP,
+        "enriched": HOP,
+    }
     for name, schema in columns.items():
         rows = [_moved(row, lane) for lane, each in lanes for row in getattr(each, name)]
         frame = pl.DataFrame(rows, schema=schema)
@@ -86,7 +93,9 @@ def balance(entries: list[Entries]) -> Balance:
         for partition, end in each.positions["quality"].items():
             books.decided(partition + LANES * lane, end)
     stores = [
-        pl.DataFrame([_moved(row, lane) for lane, each in lanes for row in getattr(each, name)], schema=schema)
+        pl.DataFrame(
+            [_moved(row, lane) for lane, each in lanes for row in getattr(each, name)], schema=schema
+        )
         for name, schema in (("lake", LAKE), ("warehouse", WAREHOUSE))
     ]
     progress = Progress(

@@ -1,4 +1,5 @@
-"""The simulated machine: a clock with timers, a broker on that clock, and processes that die or stand still."""
+"""The simulated machine: a clock with timers, a broker on that clock, and processes that die or stand
+still."""
 
 from __future__ import annotations
 
@@ -133,6 +134,9 @@ PORT_FAULTS: list[tuple[str, Callable[[], BaseException], bool]] = [
     ("replace", lambda: BrokerError("coordinator moves", retriable=True), False),
 ]
 """Call, error, and whether the call was done all the same."""
+
+BAITS = {"after-replace": PORT_FAULTS[0:2], "after-abort": PORT_FAULTS[2:3]}
+"""Crash points off the straight way -> the faults that lead there."""
 
 
 class Port:

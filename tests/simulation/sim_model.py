@@ -1,7 +1,7 @@
 """The reference model: what must have become of every raw record, in plain Python.
 
-It reads the raw log in the order in which the broker keeps it, and knows the items by construction. Nothing here
-is shared with the services.
+It reads the raw log in the order in which the broker keeps it, and knows the items by construction. Nothing
+here is shared with the services.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class RawRecord:
 
 @dataclass(frozen=True)
 class Fate:
-    """What must be decided about one raw record. `resolves`: the rejected record whose item is closed by it."""
+    """What must be decided about one raw record. `resolves`: the rejected record whose item is closed by
+    it."""
 
     record: RawRecord
     outcome: str

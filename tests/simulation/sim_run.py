@@ -23,8 +23,8 @@ WORKERS = "TILLSTREAM_SIM_WORKERS"
 
 @dataclass
 class Report:
-    """Of a range of seeds. `killed` counts the kills at each (service, crash point); `broken` are the schedules
-    that broke a law."""
+    """Of a range of seeds. `killed` counts the kills at each (service, crash point); `broken` are the
+    schedules that broke a law."""
 
     schedules: int = 0
     broken: list[Outcome] = field(default_factory=list)

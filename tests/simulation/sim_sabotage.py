@@ -1,4 +1,5 @@
-"""Breaks, one for each way in which a law could be lost. A check that cannot fail is a defect: each must turn red.
+"""Breaks, one for each way in which a law could be lost. A check that cannot fail is a defect: each must
+turn red.
 
 They replace parts of the product by subclass or patch, here and nowhere else.
 """
@@ -6,7 +7,7 @@ They replace parts of the product by subclass or patch, here and nowhere else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 from unittest import mock
 
@@ -68,10 +69,8 @@ class SwallowsQuarantine(Runner):
         refused = [output for output in outputs if output.topic == QUARANTINE]
         self._producer.begin()
         self._producer.produce(kept)
-        try:
+        with suppress(BrokerError):
             self._producer.produce(refused)
-        except BrokerError:
-            pass
         for participant in self._participants:
             participant.before_commit(following)
         self._producer.send_offsets(following, self._consumer.group_metadata())
@@ -121,7 +120,7 @@ def aborted_attempts_believed() -> AbstractContextManager[Any]:
 
 
 def pauses_never_end() -> AbstractContextManager[Any]:
-    return mock.patch.object(Pauses, "resume_due", lambda self: None)
+    return mock.patch.object(Pauses, "resume_due")
 
 
 class PositionsFirst(SimWarehouse):
@@ -160,9 +159,9 @@ class LakeAppendsTwice(LakeQuery):
 
 
 SABOTAGES: dict[str, tuple[str, Callable[[], Parts]]] = {
-    "commit before produce": ("L1", lambda: Parts(runner=CommitsBeforeProduce)),
+    "commit before produce": ("L2", lambda: Parts(runner=CommitsBeforeProduce)),
     "no dedup": ("L1", lambda: Parts(id_state=NoDedup)),
-    "offsets outside the transaction": ("L1", lambda: Parts(runner=OffsetsOutside)),
+    "offsets outside the transaction": ("L2", lambda: Parts(runner=OffsetsOutside)),
     "unknown commit believed": ("L1", lambda: Parts(runner=BelievesUnknownCommits)),
     "id store not restored": ("L1", lambda: Parts(id_state=NotRestored)),
     "aborted attempts believed": ("L1", lambda: Parts(patched=aborted_attempts_believed)),

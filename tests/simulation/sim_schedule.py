@@ -1,4 +1,5 @@
-"""One schedule: a seed decides everything that happens; then the faults end, the world drains, and laws are checked."""
+"""One schedule: a seed decides everything that happens; then the faults end, the world drains, and laws are
+checked."""
 
 from __future__ import annotations
 
@@ -15,16 +16,16 @@ from streamkit import crashpoints
 from tests.simulation import sim_laws
 from tests.simulation.sim_crashpoints import points_of
 from tests.simulation.sim_items import EVENTS, Item, items
+from tests.simulation.sim_drain import drain
 from tests.simulation.sim_laws import LawBroken
 from tests.simulation.sim_ledger import Entries
-from tests.simulation.sim_machine import PORT_FAULTS
+from tests.simulation.sim_machine import BAITS, PORT_FAULTS
 from tests.simulation.sim_services import LAKE, QUALITY, Parts, Process
 from tests.simulation.sim_world import Broken, Slot, World
 
-REAL_EVERY = 25
+REAL_EVERY = 40
 """One schedule in so many runs the real pipelines, one in `LMDB_EVERY` the id stores on disk."""
 LMDB_EVERY = 15
-DRAIN_ROUNDS = 150
 MAX_DEPTH = 2
 RAM_DISK = Path("/dev/shm")
 
@@ -43,8 +44,8 @@ class Ambush:
 
 @dataclass
 class Outcome:
-    """Of one schedule. `broken`: the law and what broke it, or None. `killed` counts kills at each (service, crash
-    point), `done` the actions and other ambushes."""
+    """Of one schedule. `broken`: the law and what broke it, or None. `killed` counts kills at each (service,
+    crash point), `done` the actions and other ambushes."""
 
     seed: int
     broken: str | None
@@ -74,6 +75,7 @@ class Schedule:
             Ambush(*self.rng.choice(points), how=self._how(), passes=self.rng.randrange(3))
             for _ in range(self.rng.randrange(12))
         ]
+        self._lay_baits()
         self.calm = self.rng.random() < 0.15
 
     def run(self) -> Outcome:
@@ -83,7 +85,9 @@ class Schedule:
             with self.parts.patched():
                 for _ in range(self.rng.randint(12, 40)):
                     self._act(self.rng.choices(ACTIONS, WEIGHTS)[0])
-                self._drain()
+                self.world.note("the faults end")
+                self.ambushes.clear()
+                drain(world)
                 crashpoints.disarm()
                 entries = sim_laws.check(world)
         except LawBroken as law:
@@ -104,6 +108,12 @@ class Schedule:
         of_events = [item for item in every if item.partition_key and int(item.name[1]) in numbers]
         unreadable = [item for item in every if not item.partition_key]
         return of_events + self.rng.sample(unreadable, self.rng.randrange(3))
+
+    def _lay_baits(self) -> None:
+        """The side ways of the protocol are passed only where something fails: see to it."""
+        for ambush in self.ambushes:
+            for fault in BAITS.get(ambush.point, []):
+                self.world.baits.setdefault(ambush.service, []).append(fault)
 
     def _how(self) -> str:
         return self.rng.choices([KILL, ERROR, FREEZE, EXPEL, REPLACE], [4, 1, 1, 2, 2])[0]
@@ -232,7 +242,10 @@ class Schedule:
     def outage(self) -> None:
         if self.calm:
             return
-        world, what = self.world, self.rng.choice(["registry", "quarantine", "warehouse", "broker", "answer", "slow"])
+        world, what = (
+            self.world,
+            self.rng.choice(["registry", "quarantine", "warehouse", "broker", "answer", "slow"]),
+        )
         seconds = self.rng.uniform(0.5, 12.0)
         world.note(f"{what} is in trouble for {seconds:.1f} s")
         if what == "registry":
@@ -256,41 +269,12 @@ class Schedule:
         found = [slot.process for slot in self.world.slots if slot.process]
         return self.rng.choice(found) if found else None
 
-    # The end ----------------------------------------------------------------------------------------
-
-    def _drain(self) -> None:
-        """The faults end. Raises `LawBroken` (L5) where the world does not come to rest by itself."""
-        world = self.world
-        world.note("the faults end")
-        self.ambushes.clear()
-        world.heal()
-        for _ in range(DRAIN_ROUNDS):
-            wrote = [world.step(slot) for slot in world.slots if slot.wanted]
-            waiting = world.waiting()
-            if any(wrote):
-                continue
-            if not waiting and self._all_ready():
-                return
-            world.clock.advance(1.0)
-        raise LawBroken("L5", f"still waiting: {waiting}; {[self._state(slot) for slot in world.slots]}")
-
-    def _all_ready(self) -> bool:
-        return all(
-            slot.process and (not slot.process.owns_partitions() or slot.process.stats.state == "ready")
-            for slot in self.world.slots
-            if slot.wanted
-        )
-
-    def _state(self, slot: Slot) -> str:
-        return f"{slot.name} {slot.process.stats.state if slot.process else 'down'}"
-
 
 ACTIONS: list[Callable[[Schedule], None]] = [
     Schedule.step_some, Schedule.step_all, Schedule.send, Schedule.send_unacknowledged,
-    Schedule.quarantine_at_ingest, Schedule.pass_time, Schedule.kill, Schedule.stop, Schedule.expel, Schedule.scale,
-    Schedule.port_fault, Schedule.outage, Schedule.lose_disk,
-]  # fmt: skip
-WEIGHTS = [14, 8, 8, 1, 1, 3, 1, 0.5, 1, 2, 2, 1.5, 0.5]
+    Schedule.quarantine_at_ingest, Schedule.pass_time, Schedule.kill, Schedule.stop, Schedule.expel,
+    Schedule.scale, Schedule.port_fault, Schedule.outage, Schedule.lose_disk, ]  # fmt: skip WEIGHTS = [14,
+    8, 8, 1, 1, 3, 1, 0.5, 1, 2, 2, 1.5, 0.5]
 
 
 def run(seed: int, parts: Parts | None = None, *, real: bool | None = None) -> Outcome:

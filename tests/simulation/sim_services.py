@@ -17,7 +17,7 @@ from gold_writer.warehouse.metrics import WarehouseMetrics
 from gold_writer.warehouse.pipeline import WarehousePipeline
 from gold_writer.warehouse.sink import WarehouseSink
 from quality_service.metrics import QualityMetrics
-from quality_service.pipeline import QualityPipeline, RawTopic, Writer
+from quality_service.pipeline import QualityPipeline, Writer
 from quality_service.rules import Rules
 from quality_service.state import IdState
 from schemas.codec import Codec
@@ -106,18 +106,23 @@ def build(world: World, service: str, slot: int) -> Process:
     consumer = MemoryConsumer(world.broker, GROUPS[service])
     port: Any = Port(consumer, life, faults)
     if service == WAREHOUSE:
-        return _warehouse(world, slot, life, faults, stats, consumer, port)
+        runner = _warehouse(world, life, stats, port)
+        return Process(service, slot, life, faults, runner, stats, consumer)
     closing: list[Callable[[], None]] = []
     participants: list[Participant] = []
     if service == QUALITY:
         state = world.parts.id_state(
-            RAW, world.raw.topic_id, ProcessStores(world.disk_of(slot), life), Changelog(world.broker), world.clock
+            RAW,
+            world.raw.topic_id,
+            ProcessStores(world.disk_of(slot), life),
+            Changelog(world.broker),
+            world.clock,
         )
         closing.append(state.close)
         participants.append(state)
-        pipeline: Pipeline = _quality(world, state, participants)
+        pipeline: Pipeline = quality_pipeline(world, state, participants)
     else:
-        pipeline = _enrich(world)
+        pipeline = enrich_pipeline(world)
     producer: Any = ProducerPort(
         MemoryTransactionalProducer(world.broker, f"tillstream.{service}.{slot}"),
         life,
@@ -137,7 +142,7 @@ def build(world: World, service: str, slot: int) -> Process:
     return Process(service, slot, life, faults, runner, stats, consumer, closing)
 
 
-def _quality(world: World, state: IdState, participants: list[Participant]) -> Pipeline:
+def quality_pipeline(world: World, state: IdState, participants: list[Participant]) -> Pipeline:
     if not world.real:
         return LightQuality(world.raw, state, lambda: world.registry_up)
     metrics = QualityMetrics(CollectorRegistry(), state)
@@ -155,7 +160,7 @@ def _quality(world: World, state: IdState, participants: list[Participant]) -> P
     )
 
 
-def _enrich(world: World) -> Pipeline:
+def enrich_pipeline(world: World) -> Pipeline:
     if not world.real:
         return LightEnrich(lambda: world.registry_up)
     rates, names = _reference()
@@ -169,25 +174,23 @@ def _enrich(world: World) -> Pipeline:
     )
 
 
-def _warehouse(
-    world: World, slot: int, life: Life, faults: Faults, stats: SimStats, consumer: MemoryConsumer, port: Any
-) -> Process:
-    pipeline = (
-        WarehousePipeline(sales=_codec(world, ENRICHED), quarantine=_codec(world, QUARANTINE))
-        if world.real
-        else LightWarehouse()
-    )
+def warehouse_pipeline(world: World) -> WarehousePipeline:
+    if not world.real:
+        return LightWarehouse()
+    return WarehousePipeline(sales=_codec(world, ENRICHED), quarantine=_codec(world, QUARANTINE))
+
+
+def _warehouse(world: World, life: Life, stats: SimStats, port: Any) -> SinkRunner:
     sink = StraightSink(
         world.parts.warehouse(world.database, life),
-        pipeline,
+        warehouse_pipeline(world),
         lambda topics: {topic: world.broker.topic_id(topic) for topic in topics},
         metrics=_warehouse_metrics(),
         clock=world.clock,
     )
-    runner = SinkRunner(
+    return SinkRunner(
         port, sink, topics=[ENRICHED, QUARANTINE], stats=stats, clock=world.clock, limits=world.limits
     )
-    return Process(WAREHOUSE, slot, life, faults, runner, stats, consumer)
 
 
 class StraightSink(WarehouseSink):
@@ -224,7 +227,8 @@ class Lake:
         """A query reads its checkpoint whenever it plans."""
 
     def step(self) -> bool:
-        return any([query.step() for query in self._queries])
+        wrote = [query.step() for query in self._queries]
+        return any(wrote)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -23,7 +23,8 @@ from tests.simulation.sim_machine import Life, settle
 
 
 class Disk:
-    """The id stores of one machine: a store belongs to one living process at a time, as its lock file says."""
+    """The id stores of one machine: a store belongs to one living process at a time, as its lock file
+    says."""
 
     def __init__(self, stores: Stores) -> None:
         self.stores = stores
@@ -35,7 +36,9 @@ class Disk:
             raise StoreError(f"id store {partition} is held by {holder.life.name}")
         if holder is not None:
             holder.release()  # the kernel does it where a process dies
-        opened = OpenStore(self.stores.open(topic_id, partition), life, lambda: self._free(topic_id, partition))
+        opened = OpenStore(
+            self.stores.open(topic_id, partition), life, lambda: self._free(topic_id, partition)
+        )
         self._held[topic_id, partition] = opened
         return opened
 
@@ -171,7 +174,9 @@ class SimWarehouse:
         stored = self._database.tables.positions
         for move in write.moves:
             if stored.get(move.partition) != Position(move.topic_id, move.expected):
-                raise AnotherWriter(f"{move.partition} is at {stored.get(move.partition)}, not {move.expected}")
+                raise AnotherWriter(
+                    f"{move.partition} is at {stored.get(move.partition)}, not {move.expected}"
+                )
 
     def upsert(self, tables: Tables, write: Write) -> None:
         for row in rows_of(write.sales, FACT):
@@ -224,12 +229,14 @@ class Checkpoint:
 class LakeQuery:
     """A model of Spark's micro-batch query into Delta. Table and checkpoint outlive the process.
 
-    1. Plan: write the offset ranges of batch n into the checkpoint. A batch that was planned and is not done is
-       run again with the same ranges. 2. Read them, committed records only. 3. Append, unless the table says
-       that this query's batch n is there. 4. Mark the batch as done.
+    1. Plan: write the offset ranges of batch n into the checkpoint. A batch that was planned and is not done
+    is run again with the same ranges. 2. Read them, committed records only. 3. Append, unless the table says
+    that this query's batch n is there. 4. Mark the batch as done.
     """
 
-    def __init__(self, name: str, topic: str, broker: MemoryBroker, table: Table, checkpoint: Checkpoint) -> None:
+    def __init__(
+        self, name: str, topic: str, broker: MemoryBroker, table: Table, checkpoint: Checkpoint
+    ) -> None:
         self.name = name
         self._topic = topic
         self._broker = broker

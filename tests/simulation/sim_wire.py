@@ -34,7 +34,8 @@ def decode(topic: str, records: Sequence[Record]) -> list[Row]:
 
 
 class Changelog:
-    """The decisions topic, read back as `KafkaChangelog` does: committed records, up to the last stable offset."""
+    """The decisions topic, read back as `KafkaChangelog` does: committed records, up to the last stable
+    offset."""
 
     def __init__(self, broker: MemoryBroker) -> None:
         self._broker = broker

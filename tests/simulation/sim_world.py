@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -16,7 +17,7 @@ from quality_service.pipeline import RawTopic
 from quality_service.restore import OffsetsMovedBack
 from quality_service.store import StoreError
 from streamkit.memory import MemoryProducer
-from streamkit.ports import BrokerError, NewTopic, OutputBatch, TopicPartition
+from streamkit.ports import BrokerError, NewTopic, OutputBatch
 from tests.simulation.sim_items import (
     DECISIONS,
     ENRICHED,
@@ -29,7 +30,7 @@ from tests.simulation.sim_items import (
     uuid5,
 )
 from tests.simulation.sim_light import packed
-from tests.simulation.sim_machine import Killed, SimBroker, SimClock, settle
+from tests.simulation.sim_machine import Killed, SimBroker, SimClock
 from tests.simulation.sim_services import (
     ENRICH,
     GROUPS,
@@ -44,7 +45,6 @@ from tests.simulation.sim_services import (
 from tests.simulation.sim_stores import Checkpoint, Database, Disk, Table
 
 LMDB_BYTES = 1 << 22
-READS = {QUALITY: RAW, ENRICH: VALIDATED}
 
 
 class Broken(Exception):  # noqa: N818 - an instruction to a process
@@ -70,7 +70,8 @@ class Slot:
 
 
 class World:
-    """`real`: the real pipelines instead of their stand-ins. `lmdb`: the folder of id stores on disk, or None."""
+    """`real`: the real pipelines instead of their stand-ins. `lmdb`: the folder of id stores on disk, or
+    None."""
 
     def __init__(self, rng: Random, parts: Parts, *, real: bool, lmdb: Path | None) -> None:
         self.rng, self.parts, self.real = rng, parts, real
@@ -95,6 +96,7 @@ class World:
         self.slots += [Slot(s, 1, wanted=False) for s, there in second.items() if there]
         self.running: list[Process] = []
         self.actions: list[str] = []
+        self.baits: dict[str, list[tuple[str, Callable[[], BaseException], bool]]] = {}
         self.unexpected: list[str] = []
         self.sent = 0
         self.acknowledged: set[int] = set()
@@ -108,7 +110,9 @@ class World:
         machine = self._machine(slot)
         if machine not in self._disks:
             stores = (
-                LmdbStores(self._lmdb / f"disk-{machine}-{self._lost}", max_bytes=LMDB_BYTES) if self._lmdb else MemoryStores()
+                LmdbStores(self._lmdb / f"disk-{machine}-{self._lost}", max_bytes=LMDB_BYTES)
+                if self._lmdb
+                else MemoryStores()
             )
             self._disks[machine] = Disk(stores)
         return self._disks[machine]
@@ -137,6 +141,8 @@ class World:
             return False
         if slot.process is None:
             slot.process = build(self, slot.service, slot.number)
+            for call, error, after in self.baits.pop(slot.service, []):
+                slot.process.faults.plan(call, error, after=after)
         process = slot.process
         if process.frozen:
             return False
@@ -246,44 +252,6 @@ class World:
         else:
             value = packed(row)
         self._producer.produce([OutputBatch(QUARANTINE, [value], [item.encode()])], 1.0)
-
-    # After the faults -------------------------------------------------------------------------------
-
-    def heal(self) -> None:
-        """Every fault ends: servers are back, the group has noticed the dead."""
-        for slot in list(self.slots):
-            if slot.orphan and slot.process:
-                self.bury(slot.process)
-            elif slot.process and not slot.wanted:
-                self.stop(slot.process)
-        self.clock.fire_all()
-        self.registry_up, self.quarantine_down = True, False
-        self.broker.down = self.database.down = False
-        self.database.lose_next_answer = False
-        self.database.slow = lambda: None
-        for slot in self.slots:
-            if slot.process:
-                slot.process.faults.clear()
-
-    def waiting(self) -> list[str]:
-        """Partitions that a stage has not read to their end."""
-        settle(self.broker)
-        found = []
-        for service, topic in READS.items():
-            committed = self.broker.committed_offsets(GROUPS[service])
-            found += [f"{service} {tp}" for tp in self.broker.partitions(topic) if self._more(tp, committed.get(tp, 0))]
-        at = self.database.tables.positions
-        for topic in (ENRICHED, QUARANTINE):
-            found += [
-                f"warehouse {tp}"
-                for tp in self.broker.partitions(topic)
-                if self._more(tp, at[tp].next_offset if tp in at else 0)
-            ]
-        return found
-
-    def _more(self, tp: TopicPartition, position: int) -> bool:
-        log = self.broker.log(tp)
-        return log.last_stable_offset < log.high_watermark or bool(log.read(position, 1))
 
     def close(self) -> None:
         for slot in self.slots:

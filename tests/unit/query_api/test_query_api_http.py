@@ -220,6 +220,7 @@ def test_health_stats_and_metrics_need_no_store(door: Door) -> None:
     assert door.get("/ready").status_code == 503
     assert set(door.get("/stats").json()) == {
         "name", "state", "lag", "lag_seconds", "p50_ms", "p99_ms", "records_in", "records_out",
+        "live_ms",
     }  # fmt: skip
     assert "tillstream_query_request_seconds" in door.get("/metrics").text
 

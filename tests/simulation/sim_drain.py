@@ -1,0 +1,85 @@
+"""After the faults: the world must come to rest by itself (L5)."""
+
+from __future__ import annotations
+
+from streamkit.ports import TopicPartition
+from tests.simulation.sim_items import ENRICHED, QUARANTINE, RAW, VALIDATED
+from tests.simulation.sim_laws import LawBroken
+from tests.simulation.sim_machine import settle
+from tests.simulation.sim_services import ENRICH, GROUPS, QUALITY
+from tests.simulation.sim_world import Slot, World
+
+ROUNDS = 150
+"""Of one step of every process each, a second apart where nothing happens."""
+READS = {QUALITY: RAW, ENRICH: VALIDATED}
+
+
+def drain(world: World) -> None:
+    """Raises `LawBroken` (L5) where something keeps waiting, or a process does not become ready."""
+    _heal(world)
+    for _ in range(ROUNDS):
+        wrote = [world.step(slot) for slot in world.slots if slot.wanted]
+        waiting = _waiting(world)
+        if any(wrote):
+            continue
+        if not waiting and _all_ready(world):
+            return
+        world.clock.advance(1.0)
+    raise LawBroken("L5", f"still waiting: {waiting}; {[_state(slot) for slot in world.slots]}")
+
+
+def _heal(world: World) -> None:
+    """Every fault ends: servers are back, the group has noticed the dead, who has no slot any more is
+    gone."""
+    for slot in list(world.slots):
+        if slot.orphan and slot.process:
+            world.bury(slot.process)
+        elif slot.process and not slot.wanted:
+            world.stop(slot.process)
+    world.clock.fire_all()
+    world.registry_up, world.quarantine_down = True, False
+    world.broker.down = world.database.down = False
+    world.database.lose_next_answer = False
+    world.database.slow = lambda: None
+    for slot in world.slots:
+        if slot.process:
+            slot.process.faults.clear()
+
+
+def _waiting(world: World) -> list[str]:
+    """Partitions that a stage has not read to their end."""
+    settle(world.broker)
+    found = []
+    for service, topic in READS.items():
+        committed = world.broker.committed_offsets(GROUPS[service])
+        found += [
+            f"{service} {tp}"
+            for tp in world.broker.partitions(topic)
+            if _more(world, tp, committed.get(tp, 0))
+        ]
+    at = world.database.tables.positions
+    for topic in (ENRICHED, QUARANTINE):
+        found += [
+            f"warehouse {tp}"
+            for tp in world.broker.partitions(topic)
+            if _more(world, tp, at[tp].next_offset if tp in at else 0)
+        ]
+    return found
+
+
+def _more(world: World, tp: TopicPartition, position: int) -> bool:
+    log = world.broker.log(tp)
+    return log.last_stable_offset < log.high_watermark or bool(log.read(position, 1))
+
+
+def _all_ready(world: World) -> bool:
+    """One that owns no partition has nothing to be ready for."""
+    return all(
+        slot.process and (not slot.process.owns_partitions() or slot.process.stats.state == "ready")
+        for slot in world.slots
+        if slot.wanted
+    )
+
+
+def _state(slot: Slot) -> str:
+    return f"{slot.name} {slot.process.stats.state if slot.process else 'down'}"
