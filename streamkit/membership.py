@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from streamkit.pauses import Pauses
 from streamkit.ports import Consumer, Participant, TopicPartition
@@ -11,17 +11,26 @@ from streamkit.stats import StageStats
 
 log = logging.getLogger(__name__)
 
+Offsets = dict[TopicPartition, int | None]
+
 
 class Membership:
     """The rebalance callbacks of a runner; they run inside `poll`, so no batch is in hand."""
 
     def __init__(
-        self, consumer: Consumer, participants: Sequence[Participant], pauses: Pauses, stats: StageStats
+        self,
+        consumer: Consumer,
+        participants: Sequence[Participant],
+        pauses: Pauses,
+        stats: StageStats,
+        patiently: Callable[[Callable[[], Offsets]], Offsets],
     ) -> None:
+        """`patiently` calls until the broker answers: partitions may arrive while it is just coming back."""
         self._consumer = consumer
         self._participants = participants
         self._pauses = pauses
         self._stats = stats
+        self._patiently = patiently
 
     def join(self, topics: Sequence[str]) -> None:
         self._consumer.subscribe(
@@ -29,7 +38,7 @@ class Membership:
         )
 
     def _assigned(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        committed = self._consumer.committed(partitions)
+        committed = self._patiently(lambda: self._consumer.committed(partitions))
         for participant in self._participants:
             participant.assigned(committed)
         log.info("partitions assigned", extra={"partitions": named(partitions)})

@@ -64,7 +64,8 @@ class Runner:
     - *Anything else*: abort and stop. The supervisor starts a new process, which reads on from what was
       committed.
 
-    Broker outages at 7 and in `replace` are waited for as long as they last: a restart would not help.
+    Broker outages at 7, in `replace` and where partitions arrive are waited for as long as they last: a
+    restart would not help.
     """
 
     def __init__(
@@ -88,7 +89,9 @@ class Runner:
         self._clock = clock
         self._limits = limits or Limits()
         self._pauses = Pauses(consumer, stats, clock, self._limits)
-        self._membership = Membership(consumer, self._participants, self._pauses, stats)
+        self._membership = Membership(
+            consumer, self._participants, self._pauses, stats, self._patiently
+        )
         self._reporter = Reporter(consumer, stats, clock, self._limits.report_every_s)
         self._stop = threading.Event()
         self._aborts_in_a_row = 0

@@ -18,12 +18,13 @@ _RETRY_S = 0.3
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Base URLs of one stack; `graphql` is the full one."""
+    """Base URLs of one stack; `graphql` is the full one, `stages` has one by name, in the chain's order."""
 
     ingest: str
     query: str
     graphql: str
     ledger: str
+    stages: Mapping[str, str]
 
 
 class PlatformClient:
@@ -68,8 +69,11 @@ class PlatformClient:
         return self._call("GET", f"{self.endpoints.ledger}/ledger", params=params)
 
     def latency(self, load_id: str | None = None) -> dict[str, Any]:
+        """p50 and p99 in ms from acceptance, of the load where one is named: `warehouse`, `lake`, and `live`,
+        the totals behind the subscription, always of the last minute."""
         params = {"load_id": load_id} if load_id else {}
-        return self._call("GET", f"{self.endpoints.ledger}/latency", params=params)
+        figures = self._call("GET", f"{self.endpoints.ledger}/latency", params=params)
+        return figures | {"live": self._call("GET", f"{self.endpoints.query}/stats").get("live_ms")}
 
     def event(self, event_id: str) -> dict[str, Any] | None:
         """The event's life as the ledger tells it, or None."""
@@ -81,6 +85,16 @@ class PlatformClient:
             ):
                 return None
             raise
+
+    def stages(self) -> dict[str, dict[str, Any]]:
+        """`/stats` of every stage; one that does not answer now is left out."""
+        found = {}
+        for name, url in self.endpoints.stages.items():
+            try:
+                found[name] = self._http.get(f"{url}/stats", timeout=2.0).json()
+            except (httpx.HTTPError, ValueError):
+                continue
+        return found
 
     def graphql(self, query: str, variables: Mapping[str, Any] | None = None) -> dict[str, Any]:
         body = {"query": query, "variables": dict(variables or {})}

@@ -30,8 +30,7 @@ SOURCE = "online-retail"
 _TICK_S = 0.1
 _OVERVIEW = """
 { kpis { revenue orders lines customers }
-  pipeline { stages { name state lag lagSeconds p50Ms p99Ms }
-             ledger { accepted duplicates quarantined resolved inFlight balanced } } }
+  pipeline { ledger { accepted duplicates quarantined resolved inFlight balanced } } }
 """
 
 
@@ -47,6 +46,7 @@ def show(stack: Stack, rate: int, *, stay: bool, as_json: bool) -> int:
         return 0
     finally:
         feed.stop()
+    console.print()
     settled(client, load_id, feed.sent, timeout_s=300.0)
     return _summary(client, load_id, as_json=as_json)
 
@@ -59,7 +59,7 @@ def _summary(client: PlatformClient, load_id: str, *, as_json: bool) -> int:
         print_json({"ledger": ledger, "latency_ms": latency, "revenue": revenue})
     else:
         print_ledger(ledger)
-        for store in ("warehouse", "lake"):
+        for store in ("live", "warehouse", "lake"):
             if figures := latency[store]:
                 print(f"{store:<12} p50 {figures['p50'] / 1000:.2f} s, p99 {figures['p99'] / 1000:.2f} s")
         print(f"revenue      {Decimal(revenue):>15,} GBP")
@@ -141,7 +141,7 @@ def _watch(client: PlatformClient, feed: Feed, console: Console, *, stay: bool) 
             if feed.failure is not None:
                 raise CommandError(f"the demo could not post its events: {feed.failure}")
             overview: dict[str, Any] = client.graphql(_OVERVIEW)
-            view.update(overview, feed.sent)
+            view.update(overview, client.stages(), feed.sent)
             live.update(screen(view), refresh=True)
             drained = feed.done and overview["pipeline"]["ledger"]["inFlight"] == 0
             if drained and not stay and overview["pipeline"]["ledger"]["accepted"] >= feed.sent:

@@ -20,21 +20,22 @@ _STATES = {"ready": "green", "degraded": "yellow", "starting": "cyan"}
 
 @dataclass
 class View:
-    """What the screen shows; `update` takes one answer of the query API."""
+    """What the screen shows; `update` takes one answer of the query API and what each stage says."""
 
     endpoints: Endpoints
     total: int
     sent: int = 0
     rate: float = 0.0
     overview: dict[str, Any] = field(default_factory=dict)
+    stages: dict[str, dict[str, Any]] = field(default_factory=dict)
     _before: tuple[float, int] | None = None
 
-    def update(self, overview: dict[str, Any], sent: int) -> None:
+    def update(self, overview: dict[str, Any], stages: dict[str, dict[str, Any]], sent: int) -> None:
         now = time.monotonic()
         if self._before is not None and now > self._before[0]:
             self.rate = (sent - self._before[1]) / (now - self._before[0])
         self._before = (now, sent)
-        self.overview, self.sent = overview, sent
+        self.overview, self.stages, self.sent = overview, stages, sent
 
 
 def screen(view: View) -> RenderableType:
@@ -66,15 +67,15 @@ def _stages(view: View) -> RenderableType:
     table = Table(box=None, pad_edge=False)
     table.add_column("stage")
     table.add_column("state")
-    for heading in ("lag", "p50 ms", "p99 ms"):
+    for heading in ("events", "lag", "p50 ms", "p99 ms"):
         table.add_column(heading, justify="right", min_width=9)
-    for stage in view.overview["pipeline"]["stages"]:
+    for name in view.endpoints.stages:
+        stage = view.stages.get(name, {})
+        state = stage.get("state", "stopped")
         table.add_row(
-            stage["name"],
-            Text(stage["state"], style=_STATES.get(stage["state"], "red")),
-            _number(stage["lag"]),
-            _number(stage["p50Ms"]),
-            _number(stage["p99Ms"]),
+            name,
+            Text(state, style=_STATES.get(state, "red")),
+            *(_number(stage.get(figure)) for figure in ("records_in", "lag", "p50_ms", "p99_ms")),
         )
     return Group(table, Text())
 

@@ -176,12 +176,9 @@ def _compile(folder: Path, java: Java) -> None:
     sources = sorted((FOLDER / "java").glob("*.java"))
     if not sources:
         return
-    hadoop = _pyspark_jars() / "hadoop-client-api-*.jar"
-    found = sorted(hadoop.parent.glob(hadoop.name))
-    if not found:
-        raise CommandError(f"pyspark holds no {hadoop.name}")
     classes = folder / "classes"
-    classpath = os.pathsep.join(map(str, [found[0], *folder.glob("*.jar")]))
+    # The sources extend classes of Hadoop, Spark and Delta; javac reads `*` as every jar of a folder.
+    classpath = os.pathsep.join((f"{_pyspark_jars()}/*", f"{folder}/*"))
     release = str(VERSIONS.java_release)
     _run([java.javac, "--release", release, "-nowarn", "-d", classes, "-cp", classpath, *sources], "javac")
     _run([java.jar, "--create", "--file", folder / "tillstream-fs.jar", "-C", classes, "."], "jar")

@@ -17,6 +17,7 @@ from deploy.local.verbs_stack import bring_down, bring_up
 if TYPE_CHECKING:
     from deploy.local.client import PlatformClient
 
+_STAGES = ("ingest", "quality", "enrich", "warehouse", "aggregates", "lake", "ledger")
 _ANY_TOKEN = "loopback"  # noqa: S105 - any token is accepted on loopback until authentication is built
 
 
@@ -51,6 +52,7 @@ def connect(stack: Stack | None = None) -> PlatformClient:
             query=query,
             graphql=f"{query}/graphql",
             ledger=stack.ports.url("ledger"),
+            stages={name: stack.ports.url(name) for name in _STAGES if name in stack.only},
         ),
         token=_ANY_TOKEN,
     )

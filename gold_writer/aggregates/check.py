@@ -1,8 +1,8 @@
 """`python -m gold_writer.aggregates.check`: do the aggregates equal a recount of the warehouse's facts?
 
 Prints JSON: equal, windows, differing (how many), examples of them, and the input offset of each shard up to
-which was compared. The exit code is 0 where they are equal, 1 where not. It changes nothing and may run at any
-time.
+which was compared. The exit code is 0 where they are equal, 1 where not. It changes nothing and may run at
+any time.
 """
 
 from __future__ import annotations

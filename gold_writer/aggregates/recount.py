@@ -1,9 +1,9 @@
 """The law of aggregates, checked on a running platform: they equal a plain recount of the gold facts.
 
-A recount needs a cut that both sides agree on. Each shard's total says up to which input offset it counts, and
-each fact in the warehouse says at which offset of the enriched topic it was read: so the facts below that offset
-are those that were counted, whatever is in flight meanwhile. Only a revision that is on its way disturbs it: it
-moves its fact behind the cut.
+A recount needs a cut that both sides agree on. Each shard's total says up to which input offset it counts,
+and each fact in the warehouse at which offset of the enriched topic it was read. So the facts below that are
+those that were counted, whatever is in flight. Only a revision on its way disturbs it, for it moves its fact
+behind the cut.
 """
 
 from __future__ import annotations

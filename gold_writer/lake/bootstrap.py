@@ -52,6 +52,7 @@ def jvm_options(settings: LakeSettings, *, record_archive: bool = False) -> JvmO
         scratch=settings.scratch,
         archive=settings.class_archive,
         record_archive=record_archive,
+        more=tuple(settings.jvm_options.split()),
     )
 
 

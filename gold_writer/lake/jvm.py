@@ -57,6 +57,7 @@ class JvmOptions:
     scratch: Path
     archive: Path
     record_archive: bool = False
+    more: tuple[str, ...] = ()
 
 
 def class_path(jars: Path) -> list[str]:
@@ -99,6 +100,7 @@ def command(options: JvmOptions) -> list[str]:
         "-Duser.timezone=UTC",
         f"-Djava.io.tmpdir={options.scratch}",
         f"-Dlog4j2.configurationFile={log4j}",
+        *options.more,
         _GATEWAY_CLASS,
     ]
 

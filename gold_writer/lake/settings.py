@@ -19,6 +19,8 @@ class LakeSettings(PlatformSettings):
     java_home: Path | None = Field(None, validation_alias="JAVA_HOME")
     heap: str = Field("1g", pattern=r"^[1-9][0-9]*[mg]$")
     cores: int = Field(2, ge=1)
+    jvm_options: str = ""
+    """More options for the JVM, separated by spaces; the last of two that disagree wins."""
 
     raw_topic: str = "sales.raw.v1"
     enriched_topic: str = "sales.enriched.v1"

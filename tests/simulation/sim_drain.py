@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streamkit.ports import TopicPartition
-from tests.simulation.sim_items import ENRICHED, QUARANTINE, RAW, VALIDATED
+from tests.simulation.sim_items import ENRICHED, QUARANTINE, RAW, TOPICS, VALIDATED
 from tests.simulation.sim_laws import LawBroken
 from tests.simulation.sim_machine import settle
 from tests.simulation.sim_services import ENRICH, GROUPS, QUALITY
@@ -47,9 +47,14 @@ def _heal(world: World) -> None:
 
 
 def _waiting(world: World) -> list[str]:
-    """Partitions that a stage has not read to their end."""
+    """Partitions that a stage has not read to their end, or whose end an open transaction hides."""
     settle(world.broker)
-    found = []
+    found = [
+        f"readers of {tp}"
+        for topic in TOPICS
+        for tp in world.broker.partitions(topic)
+        if world.broker.log(tp).last_stable_offset < world.broker.log(tp).high_watermark
+    ]
     for service, topic in READS.items():
         committed = world.broker.committed_offsets(GROUPS[service])
         found += [
@@ -68,8 +73,7 @@ def _waiting(world: World) -> list[str]:
 
 
 def _more(world: World, tp: TopicPartition, position: int) -> bool:
-    log = world.broker.log(tp)
-    return log.last_stable_offset < log.high_watermark or bool(log.read(position, 1))
+    return bool(world.broker.log(tp).read(position, 1))
 
 
 def _all_ready(world: World) -> bool:

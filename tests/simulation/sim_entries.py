@@ -66,9 +66,13 @@ def entries(found: Evidence) -> Entries:
 def _raw_entry(record: RawRecord) -> Row:
     origin = record.came_from or record.at
     return {
-        "partition": record.at[0], "offset": record.at[1], "origin_partition": origin[0], "origin_offset": origin[1],
-        "load_id": "load-1", "at": record.seq,
-    }  # fmt: skip
+        "partition": record.at[0],
+        "offset": record.at[1],
+        "origin_partition": origin[0],
+        "origin_offset": origin[1],
+        "load_id": "load-1",
+        "at": record.seq,
+    }
 
 
 def _quarantine_entry(row: Row, placed_at: tuple[int, Record]) -> Row:

@@ -171,8 +171,7 @@ def _compare_store(
 
 
 def fidelity(found: Evidence) -> None:
-    """L4: refused records are kept with bytes, reason, coordinates and trace, in every store; bronze is
-    raw."""
+    """L4: refused records are kept with bytes, reason, coordinates and trace; bronze is raw."""
     world, topic_id = found.world, found.world.raw.topic_id
     refused = found.expected.of(REJECTED, CONFLICT)
     items_of_quality = [row for row in found.rows[QUARANTINE] if row["stage"] == "quality"]

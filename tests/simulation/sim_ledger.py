@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +75,7 @@ def wrong(found: Balance, entries: Iterable[Entries]) -> str:
 def balance(entries: list[Entries]) -> Balance:
     books = Books()
     lanes = list(enumerate(entries))
-    columns = {
+    columns: dict[str, Mapping[str, type[pl.DataType]]] = {
         "raw": RAW,
         "decisions": DECISIONS,
         "quarantine": QUARANTINE,

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from gold_writer.warehouse.batch import Write
-from quality_service import decide
+from quality_service import decide, outputs
 from quality_service.decide import Outcomes
 from quality_service.entries import Keys, no_entries
 from quality_service.restore import NOTHING_COMMITTED
 from quality_service.state import IdState, _Partition
 from streamkit.crashpoints import crash_point
 from streamkit.pauses import Pauses
-from streamkit.ports import BrokerError, OutputBatch, TopicPartition
+from streamkit.ports import BrokerError, OutputBatch, RecordBatch, TopicPartition
 from streamkit.runner import Runner
 from tests.simulation.sim_items import QUARANTINE
 from tests.simulation.sim_services import Parts
@@ -110,6 +112,17 @@ class NotRestored(IdState):
             )
 
 
+class ForgetsOne(IdState):
+    """The last id of each batch is not written."""
+
+    def before_commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:
+        for tp in next_offsets:
+            slot = self._partitions[tp.partition]
+            if slot.held is not None:
+                slot.held = replace(slot.held, keys=slot.held.keys[:-1], entries=slot.held.entries[:-1])
+        super().before_commit(next_offsets)
+
+
 def aborted_attempts_believed() -> AbstractContextManager[Any]:
     """What an aborted attempt left in the id store counts."""
 
@@ -117,6 +130,16 @@ def aborted_attempts_believed() -> AbstractContextManager[Any]:
         return decide.Remembered(looked_up, np.zeros(len(looked_up), dtype=bool))
 
     return mock.patch.object(decide, "effective", effective)
+
+
+def bytes_cut() -> AbstractContextManager[Any]:
+    """Quarantine keeps the first bytes of a record. In the column work, so for the real pipelines only."""
+    items = outputs._items
+
+    def cut(rows: Any, batch: RecordBatch, topic_id: str, now_ms: int) -> Any:
+        return items(rows, batch, topic_id, now_ms).with_columns(pl.col("payload").bin.head(9))
+
+    return mock.patch.object(outputs, "_items", cut)
 
 
 def pauses_never_end() -> AbstractContextManager[Any]:
@@ -164,12 +187,17 @@ SABOTAGES: dict[str, tuple[str, Callable[[], Parts]]] = {
     "offsets outside the transaction": ("L2", lambda: Parts(runner=OffsetsOutside)),
     "unknown commit believed": ("L1", lambda: Parts(runner=BelievesUnknownCommits)),
     "id store not restored": ("L1", lambda: Parts(id_state=NotRestored)),
+    "id store forgets one of a batch": ("L3", lambda: Parts(id_state=ForgetsOne)),
     "aborted attempts believed": ("L1", lambda: Parts(patched=aborted_attempts_believed)),
     "warehouse positions before rows": ("L2", lambda: Parts(warehouse=PositionsFirst)),
     "warehouse positions unguarded": ("L4", lambda: Parts(warehouse=PositionsUnguarded)),
     "lake batch appended again": ("L2", lambda: Parts(lake=LakeAppendsTwice)),
     "quarantine error swallowed": ("L4", lambda: Parts(runner=SwallowsQuarantine)),
+    "quarantined bytes cut": ("L4", lambda: Parts(patched=bytes_cut)),
     "pauses never end": ("L5", lambda: Parts(patched=pauses_never_end)),
     "ledger counting twice": ("ledger", lambda: Parts(times_entered=2)),
 }
 """Name -> the law that it breaks at least, and the parts that break it."""
+
+IN_COLUMN_WORK = {"quarantined bytes cut"}
+"""Those that only the real pipelines show."""

@@ -15,8 +15,8 @@ from random import Random
 from streamkit import crashpoints
 from tests.simulation import sim_laws
 from tests.simulation.sim_crashpoints import points_of
-from tests.simulation.sim_items import EVENTS, Item, items
 from tests.simulation.sim_drain import drain
+from tests.simulation.sim_items import EVENTS, Item, items
 from tests.simulation.sim_laws import LawBroken
 from tests.simulation.sim_ledger import Entries
 from tests.simulation.sim_machine import BAITS, PORT_FAULTS
@@ -84,7 +84,7 @@ class Schedule:
         try:
             with self.parts.patched():
                 for _ in range(self.rng.randint(12, 40)):
-                    self._act(self.rng.choices(ACTIONS, WEIGHTS)[0])
+                    self._act()
                 self.world.note("the faults end")
                 self.ambushes.clear()
                 drain(world)
@@ -158,14 +158,15 @@ class Schedule:
                     slot.process = None
             orphaned = True
         for _ in range(self.rng.randint(1, 8)):
-            self._act(self.rng.choices(ACTIONS, WEIGHTS)[0])
+            self._act()
         process.frozen = False
         if orphaned and process.life.alive:
             world.slots.append(Slot(process.service, process.slot, process, orphan=True))
 
     # Actions ----------------------------------------------------------------------------------------
 
-    def _act(self, action: Callable[[Schedule], None]) -> None:
+    def _act(self) -> None:
+        action = self.rng.choices(ACTIONS, list(WEIGHTS.values()))[0]
         self.done[action.__name__] += 1
         action(self)
 
@@ -270,11 +271,22 @@ class Schedule:
         return self.rng.choice(found) if found else None
 
 
-ACTIONS: list[Callable[[Schedule], None]] = [
-    Schedule.step_some, Schedule.step_all, Schedule.send, Schedule.send_unacknowledged,
-    Schedule.quarantine_at_ingest, Schedule.pass_time, Schedule.kill, Schedule.stop, Schedule.expel,
-    Schedule.scale, Schedule.port_fault, Schedule.outage, Schedule.lose_disk, ]  # fmt: skip WEIGHTS = [14,
-    8, 8, 1, 1, 3, 1, 0.5, 1, 2, 2, 1.5, 0.5]
+WEIGHTS: dict[Callable[[Schedule], None], float] = {
+    Schedule.step_some: 14,
+    Schedule.step_all: 8,
+    Schedule.send: 8,
+    Schedule.send_unacknowledged: 1,
+    Schedule.quarantine_at_ingest: 1,
+    Schedule.pass_time: 3,
+    Schedule.kill: 1,
+    Schedule.stop: 0.5,
+    Schedule.expel: 1,
+    Schedule.scale: 2,
+    Schedule.port_fault: 2,
+    Schedule.outage: 1.5,
+    Schedule.lose_disk: 0.5,
+}
+ACTIONS = list(WEIGHTS)
 
 
 def run(seed: int, parts: Parts | None = None, *, real: bool | None = None) -> Outcome:

@@ -106,8 +106,8 @@ def build(world: World, service: str, slot: int) -> Process:
     consumer = MemoryConsumer(world.broker, GROUPS[service])
     port: Any = Port(consumer, life, faults)
     if service == WAREHOUSE:
-        runner = _warehouse(world, life, stats, port)
-        return Process(service, slot, life, faults, runner, stats, consumer)
+        sink_runner = _warehouse(world, life, stats, port)
+        return Process(service, slot, life, faults, sink_runner, stats, consumer)
     closing: list[Callable[[], None]] = []
     participants: list[Participant] = []
     if service == QUALITY:

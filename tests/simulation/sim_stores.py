@@ -230,8 +230,10 @@ class LakeQuery:
     """A model of Spark's micro-batch query into Delta. Table and checkpoint outlive the process.
 
     1. Plan: write the offset ranges of batch n into the checkpoint. A batch that was planned and is not done
-    is run again with the same ranges. 2. Read them, committed records only. 3. Append, unless the table says
-    that this query's batch n is there. 4. Mark the batch as done.
+       is run again with the same ranges.
+    2. Read them, committed records only.
+    3. Append, unless the table says that this query's batch n is there.
+    4. Mark the batch as done.
     """
 
     def __init__(

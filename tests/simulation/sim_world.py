@@ -239,12 +239,11 @@ class World:
         item = uuid5("till-7", "", body)
         self.ingest_items.append(item)
         self.note(f"ingest quarantines {body}")
-        row: dict[str, Any] = {
-            "item_id": item, "state": "OPEN", "stage": "ingest", "event_id": None, "reason": "NOT_JSON", "rules": [],
-            "payload": body.encode(), "payload_format": "json", "topic_id": None, "partition": None, "offset": None,
-            "content_hash": None, "amount_micros": None, "traceparent": None, "ingest_ts": 0, "quarantined_ts": 0,
-            "attempts": 0,
-        }  # fmt: skip
+        row: dict[str, Any] = dict.fromkeys(
+            ("event_id", "topic_id", "partition", "offset", "content_hash", "amount_micros", "traceparent")
+        )
+        row |= {"item_id": item, "state": "OPEN", "stage": "ingest", "reason": "NOT_JSON", "rules": []}
+        row |= {"payload": body.encode(), "payload_format": "json", "ingest_ts": 0, "quarantined_ts": 0}
         if self.real:
             codec = schemas().codecs[QUARANTINE]
             frame = pl.DataFrame([row], schema_overrides={k: codec.columns[k] for k in row})

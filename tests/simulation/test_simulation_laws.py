@@ -1,7 +1,7 @@
 """Thousands of schedules, and no law broken. A failing one prints its seed and all that happened.
 
-`TILLSTREAM_SIM_SEED=n` runs that schedule alone; `TILLSTREAM_SIM_SCHEDULES` and `TILLSTREAM_SIM_WORKERS` set how
-many schedules there are (3,000) and on how many processes (2 at most).
+`TILLSTREAM_SIM_SEED=n` runs that schedule alone; `TILLSTREAM_SIM_SCHEDULES` and `TILLSTREAM_SIM_WORKERS` set
+how many schedules there are (3,000) and on how many processes (2 at most).
 """
 
 from __future__ import annotations

@@ -33,17 +33,23 @@ from tests.simulation.sim_wire import decode
 from tests.simulation.sim_world import World, trace_of
 
 COMPARED = {
-    VALIDATED: "event_id content_hash invoice_no raw_partition raw_offset", ENRICHED: "event_id content_hash
-    raw_partition raw_offset validated_partition validated_offset total_amount_micros " "revision",
-    QUARANTINE: "item_id state stage event_id content_hash reason payload topic_id partition offset
-    amount_micros " "traceparent", DECISIONS: "topic_id partition begin_offset end_offset", RAW: "", }
-    DECIDED = "offset event_id content_hash outcome" Answer = tuple[str, list[Any], list[bytes | None],
-    list[Any], list[int] | None]
+    VALIDATED: "event_id content_hash invoice_no raw_partition raw_offset",
+    ENRICHED: (
+        "event_id content_hash raw_partition raw_offset validated_partition validated_offset "
+        "total_amount_micros revision"
+    ),
+    QUARANTINE: (
+        "item_id state stage event_id content_hash reason payload topic_id partition offset "
+        "amount_micros traceparent"
+    ),
+    DECISIONS: "topic_id partition begin_offset end_offset",
+}
+DECIDED = "offset event_id content_hash outcome"
+Answer = tuple[str, list[Any], list[bytes | None], list[Any], list[int] | None]
 
 
 class Chain:
-    """Quality, enrich and the warehouse's pipeline, on an empty id store; what quality decides is
-    committed."""
+    """Quality, enrich and the warehouse's pipeline; what quality decides is committed at once."""
 
     def __init__(self, *, real: bool, seed: int) -> None:
         self.world = World(Random(seed), Parts(), real=real, lmdb=None)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 
-from gold_writer.lake.guard import NONE, CheckpointState, Refused, Resume, TableState, check
+from gold_writer.lake.guard import NONE, CheckpointState, Refused, Resume, TableState, check, settle
 from gold_writer.lake.rebuild import next_offsets, rebuild
 from gold_writer.lake.tables import BRONZE, create
 
@@ -97,6 +97,31 @@ def test_states_are_read_from_the_files_of_spark_and_delta(tmp_path: Path) -> No
     assert CheckpointState.read(checkpoint) == CheckpointState("query-1", 10, 9, None)
     assert TableState.read("t", BRONZE.path(tmp_path), "query-1") == TableState("t", TOPIC_ID, 1, 10, True)
     assert TableState.read("t", BRONZE.path(tmp_path), "query-2") == TableState("t", TOPIC_ID, 1, NONE, True)
+
+
+@pytest.mark.parametrize(
+    ("offsets", "commits", "batch", "settled"),
+    [
+        ([4, 5], [4, 5], 5, (5, 5)),
+        ([4, 5], [4], 4, (4, 4)),
+        ([4, 5], [4], 5, (5, 5)),
+        ([0], [], NONE, (NONE, NONE)),
+        ([0], [], 0, (0, 0)),
+    ],
+    ids=["nothing under way", "only planned", "in the table", "first only planned", "first in the table"],
+)
+def test_the_batch_under_way_is_finished_or_forgotten_before_spark_starts(
+    offsets: list[int], commits: list[int], batch: int, settled: tuple[int, int], tmp_path: Path
+) -> None:
+    (tmp_path / "offsets").mkdir()
+    for number in offsets:
+        (tmp_path / "offsets" / str(number)).touch()
+    for number in commits:
+        (tmp_path / "commits").mkdir(exist_ok=True)
+        (tmp_path / "commits" / str(number)).touch()
+    settle(tmp_path, CheckpointState.read(tmp_path), batch)
+    state = CheckpointState.read(tmp_path)
+    assert (state.planned, state.committed) == settled
 
 
 def test_rebuild_goes_on_after_the_highest_offset_of_each_partition(tmp_path: Path) -> None:

@@ -359,3 +359,17 @@ def test_a_kill_is_no_exception_that_a_handler_could_soften() -> None:
         runner.step()
     assert "abort" not in world.recorder.actions
     assert world.broker.committed_offsets(GROUP) == {}
+
+
+def test_an_outage_while_partitions_arrive_is_waited_for() -> None:
+    """The committed offsets are asked for inside the rebalance, where an error would end the process."""
+    world = World(partitions=2)
+    world.send(15)
+    runner = world.runner()
+    runner.start()
+    for _ in range(3):
+        world.broker.fail_next("committed", BrokerError("offsets are loading", retriable=True))
+    world.drain(runner)
+    assert world.clock.monotonic_s() > 0.5
+    assert world.stats.state == "ready"
+    world.assert_each_id_once()
