@@ -32,6 +32,8 @@ class KafkaChangelog:
         """See `Changelog.read`. Waits a minute for a registry that does not answer."""
         client = self._client()
         try:
+            # Before it knows the partition's leader the client would wait half a second.
+            client.list_topics(self._topic, timeout=_SILENCE_S)
             start = offset or ck.OFFSET_BEGINNING
             client.assign([ck.TopicPartition(self._topic, partition, start)])
             messages: list[Any] = []
@@ -49,6 +51,8 @@ class KafkaChangelog:
                     messages = []
                 if time.monotonic() - heard_s > _SILENCE_S:
                     raise BrokerError(f"{self._topic}[{partition}] gave no answer in {_SILENCE_S:.0f} s")
+        except ck.KafkaException as error:
+            raise BrokerError(f"cannot read {self._topic}: {error}") from error
         finally:
             client.close()
 

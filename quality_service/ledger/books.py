@@ -24,6 +24,7 @@ import polars as pl
 from schemas.decisions import Outcome
 
 COORD = ["partition", "offset"]
+ACCEPTING = [Outcome.ACCEPTED, Outcome.ACCEPTED_RESOLVING]
 
 RAW = {
     "partition": pl.Int32,
@@ -256,7 +257,7 @@ def _quarantine_items(quarantine: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFr
 
 
 def _is_accepted() -> pl.Expr:
-    return pl.col("outcome").is_in([Outcome.ACCEPTED, Outcome.ACCEPTED_RESOLVING])
+    return pl.col("outcome").is_in(ACCEPTING)
 
 
 def _passed(partition: str, offset: str, *positions: dict[int, int]) -> pl.Expr:

@@ -17,7 +17,7 @@ import asyncpg
 import polars as pl
 from fastapi import HTTPException
 
-from quality_service.ledger.books import Balance, Progress
+from quality_service.ledger.books import ACCEPTING, Balance, Progress
 from quality_service.ledger.follow import DECISIONS, ENRICHED, QUARANTINE, RAW, VALIDATED, Follower
 from quality_service.ledger.stores import LakeFacts, lake_latency, warehouse_facts, warehouse_latency
 from schemas.decisions import Outcome
@@ -71,7 +71,8 @@ class LedgerService:
         if load_id is not None:
             with self._follower.lock:
                 raw, decisions = self._follower.books.raw.frame(), self._follower.books.decisions.frame()
-            ids = raw.filter(pl.col("load_id") == load_id).join(decisions, on=["partition", "offset"])["id"]
+            accepted = decisions.filter(pl.col("outcome").is_in(ACCEPTING))
+            ids = raw.filter(pl.col("load_id") == load_id).join(accepted, on=["partition", "offset"])["id"]
         lake = await asyncio.to_thread(self._lake_latency, ids)
         return {"live": None, "warehouse": await warehouse_latency(self._pool, load_id), "lake": lake}
 
@@ -104,9 +105,7 @@ class LedgerService:
         ]
         lake = self._lake.read().filter(pl.col("id") == sale_id)
         hops += _hops("lake", None, lake, coordinates=False)
-        accepted = decisions.filter(
-            pl.col("outcome").is_in([Outcome.ACCEPTED, Outcome.ACCEPTED_RESOLVING])
-        ).height
+        accepted = decisions.filter(pl.col("outcome").is_in(ACCEPTING)).height
         open_items = items.filter(pl.col("state") == "OPEN")
         status = "IN_FLIGHT" if accepted and lake.is_empty() else "GOLD" if accepted else "QUARANTINED"
         reason = open_items["reason"].last() if status == "QUARANTINED" and open_items.height else None
