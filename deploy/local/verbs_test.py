@@ -13,7 +13,7 @@ from deploy.local.errors import FAILED
 from deploy.local.layout import CHECKOUT, Layout
 
 # In this order, so that the quick ones fail first.
-FOLDERS = ("unit", "property", "contract", "conformance", "integration", "e2e")
+FOLDERS = ("unit", "property", "contract", "conformance", "simulation", "integration", "e2e")
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

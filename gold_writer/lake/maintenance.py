@@ -39,8 +39,18 @@ class LogCleaner:
 
 
 def clean(path: Path) -> None:
-    """Remove log entries that are older than the table's retention and have a checkpoint after them."""
+    """Remove log entries older than the table's retention that lie before an equally old checkpoint."""
     try:
-        DeltaTable(str(path), without_files=True).cleanup_metadata()
+        DeltaTable(str(path)).cleanup_metadata()
+        _remove_checksums(path / "_delta_log")
     except (DeltaError, OSError):
         _log.exception("the log was not cleaned; the next round tries again", extra={"table": str(path)})
+
+
+def _remove_checksums(log: Path) -> None:
+    """Checksums of commits that are gone: `deltalake` leaves them."""
+    names = [entry.name for entry in log.iterdir()]
+    oldest = min((name for name in names if name.endswith(".json") and name[0].isdigit()), default="")
+    for name in names:
+        if name.endswith(".crc") and name[0].isdigit() and name < oldest:
+            (log / name).unlink(missing_ok=True)

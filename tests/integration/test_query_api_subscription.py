@@ -1,4 +1,4 @@
-"""The `kpis` subscription over real Kafka, Postgres and WebSockets; one client is fast, one does not read."""
+"""Subscriptions over real Kafka, Postgres and WebSockets; one client is fast, one does not read."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from streamkit.kafka import KafkaAdmin, KafkaProducer
 from streamkit.ports import Headers, NewTopic, OutputBatch
 from tests.integration.query_api_facts import SAMPLES, insert, read
 from tests.integration.query_api_harness import database
+from tests.unit.aggregates.aggregates_world import sale
 
 AGGREGATES = "sales.aggregates.v1"
 SHARDS = 3
@@ -93,12 +94,12 @@ class Client:
         assert json.loads(await self._connection.recv()) == {"type": "connection_ack"}
         await self._say({"id": "1", "type": "subscribe", "payload": {"query": query}})
 
-    async def next(self, timeout_s: float = 10.0) -> dict[str, Any]:
+    async def next(self, name: str = "kpis", timeout_s: float = 30.0) -> dict[str, Any]:
         async with asyncio.timeout(timeout_s):
             message = json.loads(await self._connection.recv())
         assert message["type"] == "next", message
         assert "errors" not in message["payload"], message
-        found: dict[str, Any] = message["payload"]["data"]["kpis"]
+        found: dict[str, Any] = message["payload"]["data"][name]
         return found
 
     async def until_lines(self, lines: int) -> dict[str, Any]:
@@ -225,3 +226,45 @@ def small_socket(url: str) -> socket.socket:
     made.connect((host, int(port)))
     made.setblocking(False)
     return made
+
+
+def test_the_sales_that_pass_the_filter_come_one_by_one(stack: Servers, dsn: str, totals: Totals) -> None:
+    name = f"sub-{uuid.uuid4().hex[:8]}.sales.enriched.v1"
+    topic, registry = load_topics()["sales.enriched.v1"], RegistryClient(stack.registry)
+    schema_id, codec = registry.register(topic.subject, topic.schema_text), Codec(topic.schema_text, registry)
+    admin = KafkaAdmin(stack.kafka)
+    admin.ensure_topics([NewTopic(name, SHARDS)])
+    admin.close()
+    producer = KafkaProducer(stack.kafka)
+
+    def produce(*ids: str) -> None:
+        rows = [sale(event_id=each, country="EIRE" if each.startswith("i") else "France") for each in ids]
+        values = codec.encode(pl.DataFrame(rows, schema=dict(codec.columns), orient="row"), schema_id)
+        producer.produce([OutputBatch(name, values, [each.encode() for each in ids])], 30.0)
+
+    async def run() -> list[str]:
+        produce("i-before")
+        url_of = served(stack, dsn, totals.topic, query_enriched_topic=name)
+        async with url_of as url, connected(url) as client:
+            await client.subscribe(
+                'subscription { sales(filter: {country: "EIRE"}) { eventId country amount } }'
+            )
+            found: list[str] = []
+            # The topic is followed from a moment after the subscription on: send until one arrives.
+            first = asyncio.create_task(client.next("sales"))
+            for attempt in range(200):
+                await asyncio.to_thread(produce, f"f-{attempt}", f"i-{attempt}")
+                done, _ = await asyncio.wait({first}, timeout=0.1)
+                if done:
+                    break
+            found.append((await first)["eventId"])
+            await asyncio.to_thread(produce, "i-last", "f-last")
+            while found[-1] != "i-last":
+                found.append((await client.next("sales"))["eventId"])
+            return found
+
+    found = asyncio.run(run())
+    assert "i-before" not in found
+    assert all(each.startswith("i-") for each in found)
+    numbers = [int(each.removeprefix("i-")) for each in found[:-1]]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
