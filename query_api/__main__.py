@@ -19,6 +19,8 @@ def main() -> None:
         log_config=None,
         access_log=False,
         ws_max_size=settings.query_max_body_bytes,
+        # The messages are small; a compressor for each client would cost more memory than it saves traffic.
+        ws_per_message_deflate=False,
         timeout_graceful_shutdown=5,
     )
 

@@ -67,16 +67,16 @@ class Latest(Generic[T]):
             await self._wait(timeout_s)
         return self._value
 
-    async def follow(self, interval_s: float, heartbeat_s: float) -> AsyncGenerator[T, None]:
+    async def follow(self, interval_s: Callable[[], float], heartbeat_s: float) -> AsyncGenerator[T, None]:
         """The present value, then the newest one whenever it has changed, at most every `interval_s`; after
         `heartbeat_s` without a change the same once more, so that a client knows that it is still heard."""
         while True:
             seen = self._version
             if self._value is not None:
                 yield self._value
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(interval_s())
             if self._version == seen:
-                await self._wait(heartbeat_s - interval_s)
+                await self._wait(heartbeat_s)
 
     async def _wait(self, timeout_s: float) -> None:
         try:

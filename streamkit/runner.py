@@ -89,9 +89,7 @@ class Runner:
         self._clock = clock
         self._limits = limits or Limits()
         self._pauses = Pauses(consumer, stats, clock, self._limits)
-        self._membership = Membership(
-            consumer, self._participants, self._pauses, stats, self._patiently
-        )
+        self._membership = Membership(consumer, self._participants, self._pauses, stats, self._patiently)
         self._reporter = Reporter(consumer, stats, clock, self._limits.report_every_s)
         self._stop = threading.Event()
         self._aborts_in_a_row = 0

@@ -14,37 +14,12 @@ from deploy.local.stack import Stack
 
 def topics(stack: Stack) -> None:
     """Create the topics of the catalogue; one that is there must have the partitions it says."""
-    from confluent_kafka import KafkaError, KafkaException
-    from confluent_kafka.admin import AdminClient, NewTopic
+    from deploy.topics import TopicError, create_topics
 
-    from schemas.catalogue import load_topics
-
-    client = AdminClient({"bootstrap.servers": f"{HOST}:{stack.ports['kafka']}", "log_level": 0})
-    wanted = load_topics()
-    there = client.list_topics(timeout=20).topics
-    for topic in wanted.values():
-        found = len(there[topic.name].partitions) if topic.name in there else topic.partitions
-        if found != topic.partitions:
-            raise CommandError(
-                f"topic {topic.name} has {found} partitions and schemas/topics.yaml says {topic.partitions}: "
-                f"a topic's partitions are fixed for its life, for another count moves its keys"
-            )
-    new = [
-        NewTopic(
-            topic.name,
-            num_partitions=topic.partitions,
-            replication_factor=topic.replication_factor,
-            config=dict(topic.config),
-        )
-        for topic in wanted.values()
-        if topic.name not in there
-    ]
-    for name, future in (client.create_topics(new, operation_timeout=20) if new else {}).items():
-        try:
-            future.result()
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                raise CommandError(f"topic {name} could not be created: {error.args[0].str()}") from error
+    try:
+        create_topics(f"{HOST}:{stack.ports['kafka']}")
+    except TopicError as error:
+        raise CommandError(str(error)) from error
 
 
 def schemas(stack: Stack) -> None:

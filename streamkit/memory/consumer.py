@@ -30,6 +30,7 @@ class MemoryConsumer:
         self._position: dict[TopicPartition, int] = {}
         self._paused: set[TopicPartition] = set()
         self._turn = 0
+        self._told = False
 
     # Group membership -------------------------------------------------------------------------------
 
@@ -66,6 +67,7 @@ class MemoryConsumer:
         with self._broker.changed:
             partitions = self._broker.partitions_of_group(self._group, self._topics)
             self._member = self._group.join(self._topics, partitions)
+            self._told = False
             self._broker.changed.notify_all()
 
     def _follow_group(self) -> None:
@@ -85,7 +87,9 @@ class MemoryConsumer:
         with self._broker.changed:
             new = self._group.to_take(self._member)
             self._group.take(self._member, new)
-        if new:
+        # As Kafka does it: a member for whom no partition is left hears that, once.
+        if new or not self._told:
+            self._told = True
             starts = dict(self._on_assign(new) or {})
             known = self.committed([tp for tp in new if tp not in starts])
             for tp in new:

@@ -129,3 +129,17 @@ def test_two_groups_read_everything_each(backend: Backend) -> None:
     for _ in range(2):
         reader = Reader(backend.consumer(unique("group")), topic)
         assert sorted(int(r.value or b"") for r in reader.read(20)) == list(range(20))
+
+
+def test_a_member_without_partitions_is_told_so(backend: Backend) -> None:
+    """A standby has to know that it is one: it is ready."""
+    topic, group = new_topic(backend), unique("group")
+    first = Reader(backend.consumer(group), topic)
+    first.join(1)
+    second = Reader(backend.consumer(group), topic)
+    wait_until(
+        lambda: ("assign", frozenset()) in second.callbacks or bool(second.consumer.assignment()),
+        meanwhile=poll_both(first, second),
+        what="an empty assignment",
+    )
+    assert second.callbacks[0] == ("assign", frozenset())

@@ -6,15 +6,16 @@ import ast
 from functools import cache
 from pathlib import Path
 
-from tests.simulation.sim_services import ENRICH, LAKE, QUALITY, WAREHOUSE
+from tests.simulation.sim_services import ENRICH, LAKE, QUALITY, TOTALS, WAREHOUSE
 
 CHECKOUT = Path(__file__).parents[2]
 PASSED_BY: dict[str, tuple[str, ...]] = {
-    "streamkit/runner.py": (QUALITY, ENRICH),
+    "streamkit/runner.py": (QUALITY, ENRICH, TOTALS),
     "streamkit/sink_runner.py": (WAREHOUSE,),
     "quality_service": (QUALITY,),
     "enrich_service": (ENRICH,),
     "gold_writer/warehouse": (WAREHOUSE,),
+    "gold_writer/aggregates": (TOTALS,),
 }
 """File or folder -> the services of the simulation that pass its crash points."""
 PRODUCT = (

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from streamkit.memory import Record
 from tests.simulation import sim_model
-from tests.simulation.sim_items import DECISIONS, ENRICHED, QUARANTINE, RAW, VALIDATED, Item, items
+from tests.simulation.sim_items import DECISIONS, ENRICHED, RAW, TOPICS, Item, items
 from tests.simulation.sim_machine import settle
 from tests.simulation.sim_model import Coordinates, RawRecord
 from tests.simulation.sim_wire import Row, decode
@@ -24,7 +24,7 @@ class Evidence:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.placed = {t: placed(world, t) for t in (RAW, VALIDATED, QUARANTINE, DECISIONS, ENRICHED)}
+        self.placed = {t: placed(world, t) for t in TOPICS}
         self.rows = {t: _rows(t, at) for t, at in self.placed.items() if t != RAW}
         self.log = [_raw_record(partition, record) for partition, record in self.placed[RAW]]
         self.expected = sim_model.expect(self.log, world.partitions)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -21,10 +21,21 @@ from schemas.fakes import InMemoryRegistry
 
 RAW, VALIDATED, ENRICHED = "sales.raw.v1", "sales.validated.v1", "sales.enriched.v1"
 QUARANTINE, DECISIONS = "sales.quarantine.v1", "sales.decisions.v1"
-TOPICS = (RAW, VALIDATED, QUARANTINE, DECISIONS, ENRICHED)
+AGGREGATES = "sales.aggregates.v1"
+TOPICS = (RAW, VALIDATED, QUARANTINE, DECISIONS, ENRICHED, AGGREGATES)
 SOURCE = "till-7"
 EVENTS = 8
 UNKNOWN_SCHEMA = 4_000
+PLAIN: dict[str, Any] = {
+    "source_system": SOURCE,
+    "stock_code": "85123A",
+    "description": "HEART",
+    "currency": "GBP",
+    "customer_id": "17850",
+    "country": "EIRE",
+    "invoice_ts": datetime(2010, 12, 1, 8, 26),
+    "attributes": {},
+}
 _NAMESPACE = uuid.UUID("5b0f6f3e-3f0a-5d0c-9d38-0d1f0f6f7c11")
 
 
@@ -41,6 +52,8 @@ class Item:
     reason: str | None
     partition_key: bytes | None
     amount_micros: int | None
+    sale: dict[str, Any] = field(default_factory=dict, hash=False)
+    """What a readable one says, beside the amount as `total_amount_micros`."""
 
 
 def uuid5(*parts: str) -> str:
@@ -102,34 +115,25 @@ def _of_event(n: int) -> list[Item]:
     def item(name: str, content: str, reason: str | None, amount: int | None, **row: Any) -> Item:
         event_id = row.pop("event_id", own)
         old = row.pop("old", False)
-        value = _encode({**cheap, "event_id": event_id, **row}, old=old)
-        return Item(f"e{n}-{name}", value, own, content, reason, own.encode(), amount)
+        fields = {**PLAIN, **cheap, "event_id": event_id, **row}
+        sale = {**fields, "total_amount_micros": amount}
+        value = _encode(fields, old=old)
+        return Item(f"e{n}-{name}", value, own, content, reason, own.encode(), amount, sale)
 
     return [
         item("a", "a", None, amount),
         item("a-padded", "a", None, amount, description="  HEART ", currency="gbp", customer_id="17850.0"),
         item("a-no-id", "a", None, amount, event_id=""),
         item("a-old-schema", "a", None, amount, old=True),
-        item("b", "b", None, amount * 2, unit_price_micros=5_100_000),
-        item("c", "c", None, amount, description="OTHER"),
+        item("b", "b", None, amount * 2, unit_price_micros=5_100_000, invoice_ts=datetime(2010, 12, 2, 9)),
+        item("c", "c", None, amount, stock_code="22423", country="France"),
         item("zero", "zero", "ZERO_QUANTITY", 0, quantity=0),
         item("price", "price", "NEGATIVE_PRICE", -amount, unit_price_micros=-2_550_000, stock_code=" X "),
         item("no-stock", "no-stock", "EMPTY_KEY", amount, stock_code="  "),
     ]
 
 
-def _encode(row: dict[str, Any], *, old: bool) -> bytes:
-    fields: dict[str, Any] = {
-        "source_system": SOURCE,
-        "stock_code": "85123A",
-        "description": "HEART",
-        "currency": "GBP",
-        "customer_id": "17850",
-        "country": "EIRE",
-        "invoice_ts": datetime(2010, 12, 1, 8, 26),
-        "attributes": {},
-        **row,
-    }
+def _encode(fields: dict[str, Any], *, old: bool) -> bytes:
     kit = schemas()
     codec = kit.codecs[RAW]
     frame = pl.DataFrame([fields], schema=codec.columns)
@@ -137,9 +141,8 @@ def _encode(row: dict[str, Any], *, old: bool) -> bytes:
 
 
 def _undecodable() -> tuple[Item, ...]:
-    whole = _encode(
-        {"event_id": "", "invoice_no": "1", "line_no": 1, "quantity": 1, "unit_price_micros": 1}, old=False
-    )
+    sale = {"event_id": "", "invoice_no": "1", "line_no": 1, "quantity": 1, "unit_price_micros": 1}
+    whole = _encode({**PLAIN, **sale}, old=False)
     values = {
         "garbage": b"no avro at all",
         "truncated": whole[:-3],

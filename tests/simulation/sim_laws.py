@@ -14,6 +14,7 @@ from quality_service.restore import restore
 from schemas.decisions import Outcome
 from streamkit.memory import Record
 from streamkit.ports import TopicPartition
+from tests.simulation.sim_aggregates import newest, recount
 from tests.simulation.sim_entries import entries
 from tests.simulation.sim_evidence import Evidence
 from tests.simulation.sim_items import ENRICHED, QUARANTINE, RAW, VALIDATED, items
@@ -28,6 +29,7 @@ from tests.simulation.sim_model import (
     Expected,
     item_id,
 )
+from tests.simulation.sim_services import TOTALS
 from tests.simulation.sim_wire import Changelog, Row
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ def check(world: World) -> Entries:
     found = Evidence(world)
     conservation(found)
     once(found)
+    if TOTALS in world.services():
+        aggregated(found)
     remembered(found)
     fidelity(found)
     return entries(found)
@@ -113,6 +117,12 @@ def once(found: Evidence) -> None:
             "L2", name, ((r["event_id"], (int(r["raw_partition"]), int(r["raw_offset"]))) for r in rows), gold
         )
     same("L2", "lake and warehouse", map(_content, warehouse), map(_content, found.facts))
+
+
+def aggregated(found: Evidence) -> None:
+    """L2 and L3: the newest totals of every window equal a plain recount of the accepted sales."""
+    have, want = newest(found), recount(found)
+    same("L2", "totals of windows", have.items(), want.items())
 
 
 def _content(row: Row) -> tuple[str, str, int, int]:

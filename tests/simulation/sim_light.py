@@ -36,6 +36,7 @@ from tests.simulation.sim_items import DECISIONS, ENRICHED, QUARANTINE, RAW, VAL
 from tests.simulation.sim_stores import PlainRows
 
 NOW_MS = 1_700_000_000_000
+SALE = ("invoice_no", "invoice_ts", "country", "stock_code", "quantity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,8 @@ class Known:
     reason: str | None
     readable: bool
     schema_id: int | None
-    invoice_no: str | None
     amount_micros: int | None
+    sale: dict[str, Any]
     home: tuple[int, int, int]
 
 
@@ -84,15 +85,27 @@ def knowledge() -> dict[bytes | None, Known]:
     for i, row in enumerate(every.iter_rows(named=True)):
         value, readable = values[row["position"]], i < rows.height
         found[value] = Known(
-            row["event_id"], row["content_hash"], keys[i], hashes[i], row["reason"], readable,
-            int.from_bytes(value[1:5], "big") if value and value[0] == 0 and len(value) >= 5 else None,
-            row["invoice_no"], row["amount_micros"], tuple(homes[i]) if readable else (0, 0, 0),
-        )  # fmt: skip
+            event_id=row["event_id"],
+            content_hash=row["content_hash"],
+            key=keys[i],
+            hash=hashes[i],
+            reason=row["reason"],
+            readable=readable,
+            schema_id=int.from_bytes(value[1:5], "big") if value and value[0] == 0 else None,
+            amount_micros=row["amount_micros"],
+            sale={name: row[name] for name in SALE},
+            home=tuple(homes[i]) if readable else (0, 0, 0),
+        )
     return found
 
 
 def packed(row: Any) -> bytes:
     return b"L" + pickle.dumps(row, protocol=5)
+
+
+def unpacked(value: bytes | None) -> Any:
+    assert value is not None
+    return pickle.loads(value[1:])
 
 
 class SchemaCache:
@@ -173,14 +186,14 @@ class LightQuality:
                     "event_id": known[i].event_id,
                     "content_hash": known[i].content_hash,
                     "total_amount_micros": known[i].amount_micros,
-                    "invoice_no": known[i].invoice_no,
+                    **known[i].sale,
                     "raw_partition": at[i][0],
                     "raw_offset": at[i][1],
                 }
             )
             for i in rows
         ]
-        keys = [str(known[i].invoice_no).encode() for i in rows]
+        keys = [known[i].sale["invoice_no"].encode() for i in rows]
         return OutputBatch(VALIDATED, values, keys, [batch.headers[i] for i in rows])
 
     def _quarantined(
@@ -280,7 +293,6 @@ class LightWarehouse(WarehousePipeline):
 
 def _plain(batch: RecordBatch, name: str) -> tuple[dict[str, Any], ...]:
     return tuple(
-        {**pickle.loads(value[1:]), f"{name}_partition": int(p), f"{name}_offset": int(o)}
+        {**unpacked(value), f"{name}_partition": int(p), f"{name}_offset": int(o)}
         for value, p, o in zip(batch.value, batch.partition, batch.offset, strict=True)
-        if value
     )

@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from gold_writer.aggregates.state import AggregateState
 from gold_writer.warehouse.batch import Write
 from quality_service import decide, outputs
 from quality_service.decide import Outcomes
@@ -123,6 +124,13 @@ class ForgetsOne(IdState):
         super().before_commit(next_offsets)
 
 
+class CountsAborted(AggregateState):
+    """Totals of a batch that was aborted stay."""
+
+    def after_abort(self) -> None:
+        super().after_commit({TopicPartition("", number): 0 for number in self._slots})
+
+
 def aborted_attempts_believed() -> AbstractContextManager[Any]:
     """What an aborted attempt left in the id store counts."""
 
@@ -194,6 +202,7 @@ SABOTAGES: dict[str, tuple[str, Callable[[], Parts]]] = {
     "lake batch appended again": ("L2", lambda: Parts(lake=LakeAppendsTwice)),
     "quarantine error swallowed": ("L4", lambda: Parts(runner=SwallowsQuarantine)),
     "quarantined bytes cut": ("L4", lambda: Parts(patched=bytes_cut)),
+    "aborted totals kept": ("L2", lambda: Parts(totals=CountsAborted)),
     "pauses never end": ("L5", lambda: Parts(patched=pauses_never_end)),
     "ledger counting twice": ("ledger", lambda: Parts(times_entered=2)),
 }

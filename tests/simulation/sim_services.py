@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry
 from enrich_service.countries import CountryTable
 from enrich_service.pipeline import EnrichPipeline
 from enrich_service.reference import load_rates
+from gold_writer.aggregates.pipeline import AggregatesPipeline
+from gold_writer.aggregates.state import AggregateState
 from gold_writer.warehouse.metrics import WarehouseMetrics
 from gold_writer.warehouse.pipeline import WarehousePipeline
 from gold_writer.warehouse.sink import WarehouseSink
@@ -28,7 +30,8 @@ from streamkit.memory import MemoryConsumer, MemoryTransactionalProducer
 from streamkit.ports import Participant, Pipeline
 from streamkit.runner import Runner
 from streamkit.sink_runner import SinkRunner
-from tests.simulation.sim_items import DECISIONS, ENRICHED, QUARANTINE, RAW, VALIDATED, schemas
+from tests.simulation.sim_aggregates import LightAggregates, TotalsChangelog
+from tests.simulation.sim_items import AGGREGATES, DECISIONS, ENRICHED, QUARANTINE, RAW, VALIDATED, schemas
 from tests.simulation.sim_light import LightEnrich, LightQuality, LightWarehouse
 from tests.simulation.sim_machine import Faults, Life, Port, ProducerPort, SimStats
 from tests.simulation.sim_stores import LakeQuery, ProcessStores, SimWarehouse
@@ -38,7 +41,9 @@ if TYPE_CHECKING:
     from tests.simulation.sim_world import World
 
 QUALITY, ENRICH, WAREHOUSE, LAKE = "quality", "enrich", "warehouse", "lake"
-GROUPS = {QUALITY: "tillstream.quality", ENRICH: "tillstream.enrich", WAREHOUSE: "tillstream.warehouse"}
+TOTALS = "aggregates"
+GROUPS = {service: f"tillstream.{service}" for service in (QUALITY, ENRICH, WAREHOUSE, TOTALS)}
+READS = {QUALITY: RAW, ENRICH: VALIDATED, TOTALS: ENRICHED}
 T = TypeVar("T")
 
 
@@ -58,6 +63,7 @@ class Parts:
     `times_entered` is how often the ledger enters each decision into its books."""
 
     runner: type[Runner] = Runner
+    totals: type[AggregateState] = AggregateState
     id_state: type[IdState] = IdState
     warehouse: type[SimWarehouse] = SimWarehouse
     lake: type[LakeQuery] = LakeQuery
@@ -91,9 +97,6 @@ class Process:
         if self.consumer:
             self.consumer.lose_session()
 
-    def owns_partitions(self) -> bool:
-        return self.consumer is not None and bool(self.consumer.assignment())
-
     def close(self) -> None:
         for close in (self.steps.close, *self.closing):
             close()
@@ -121,6 +124,10 @@ def build(world: World, service: str, slot: int) -> Process:
         closing.append(state.close)
         participants.append(state)
         pipeline: Pipeline = quality_pipeline(world, state, participants)
+    elif service == TOTALS:
+        totals = world.parts.totals(TotalsChangelog(world.broker), world.clock)
+        participants.append(totals)
+        pipeline = totals_pipeline(world, totals)
     else:
         pipeline = enrich_pipeline(world)
     producer: Any = ProducerPort(
@@ -133,7 +140,7 @@ def build(world: World, service: str, slot: int) -> Process:
         port,
         producer,
         pipeline,
-        topics=[RAW if service == QUALITY else VALIDATED],
+        topics=[READS[service]],
         stats=stats,
         clock=world.clock,
         participants=participants,
@@ -171,6 +178,19 @@ def enrich_pipeline(world: World) -> Pipeline:
         countries=names,
         rates=rates,
         clock=world.clock,
+    )
+
+
+def totals_pipeline(world: World, state: AggregateState) -> Pipeline:
+    if not world.real:
+        return LightAggregates(state, lambda: world.registry_up)
+    return AggregatesPipeline(
+        reader=_codec(world, ENRICHED),
+        writer=schemas().codecs[AGGREGATES],
+        schema_id=schemas().ids[AGGREGATES],
+        state=state,
+        clock=world.clock,
+        topic_out=AGGREGATES,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from gold_writer.aggregates.changelog import StateError
 from gold_writer.warehouse.store import AnotherWriter
 from quality_service.lmdb_store import LmdbStores
 from quality_service.memory_store import MemoryStores
@@ -19,11 +20,12 @@ from quality_service.store import StoreError
 from streamkit.memory import MemoryProducer
 from streamkit.ports import BrokerError, NewTopic, OutputBatch
 from tests.simulation.sim_items import (
+    AGGREGATES,
     DECISIONS,
     ENRICHED,
     QUARANTINE,
     RAW,
-    VALIDATED,
+    TOPICS,
     Item,
     murmur2,
     schemas,
@@ -33,9 +35,9 @@ from tests.simulation.sim_light import packed
 from tests.simulation.sim_machine import Killed, SimBroker, SimClock
 from tests.simulation.sim_services import (
     ENRICH,
-    GROUPS,
     LAKE,
     QUALITY,
+    TOTALS,
     WAREHOUSE,
     Parts,
     Process,
@@ -51,7 +53,7 @@ class Broken(Exception):  # noqa: N818 - an instruction to a process
     """An error that no step of any protocol knows."""
 
 
-EXPECTED_ENDS = (BrokerError, StoreError, AnotherWriter, Broken)
+EXPECTED_ENDS = (BrokerError, StoreError, StateError, AnotherWriter, Broken)
 """With what a process may end under the faults of the simulation; its supervisor starts it again."""
 
 
@@ -79,7 +81,8 @@ class World:
         self.clock = SimClock()
         self.broker = SimBroker(clock=self.clock)
         counts = {RAW: self.partitions, DECISIONS: self.partitions}
-        for topic in (RAW, VALIDATED, QUARANTINE, DECISIONS, ENRICHED):
+        counts[ENRICHED] = counts[AGGREGATES] = rng.randint(1, 2)
+        for topic in TOPICS:
             self.broker.create_topic(NewTopic(topic, counts.get(topic) or rng.randint(1, 2)))
         self.raw = RawTopic(RAW, self.broker.topic_id(RAW), self.partitions)
         self.limits = limits(rng.randint(1, 5))
@@ -91,9 +94,9 @@ class World:
         self._one_disk = rng.random() < 0.5
         self._disks: dict[int, Disk] = {}
         self._lost = 0
-        second = {service: rng.random() < 0.4 for service in GROUPS}
-        self.slots = [Slot(s, 0) for s in (QUALITY, ENRICH, WAREHOUSE, LAKE)]
-        self.slots += [Slot(s, 1, wanted=False) for s, there in second.items() if there]
+        services = [QUALITY, ENRICH, WAREHOUSE, LAKE] + [TOTALS] * rng.randrange(2)
+        self.slots = [Slot(s, 0) for s in services]
+        self.slots += [Slot(s, 1, wanted=False) for s in services if s != LAKE and rng.random() < 0.4]
         self.running: list[Process] = []
         self.actions: list[str] = []
         self.baits: dict[str, list[tuple[str, Callable[[], BaseException], bool]]] = {}
@@ -105,6 +108,9 @@ class World:
 
     def note(self, action: str) -> None:
         self.actions.append(f"{self.clock.monotonic_s():7.1f} {'  ' * len(self.running)}{action}")
+
+    def services(self) -> set[str]:
+        return {slot.service for slot in self.slots}
 
     def disk_of(self, slot: int) -> Disk:
         machine = self._machine(slot)
@@ -165,7 +171,7 @@ class World:
     def _ended(self, process: Process, error: Exception) -> None:
         self.note(f"{process.name} ends: {type(error).__name__}: {error}")
         # One that lost its partitions while it was restoring them may find decisions that it did not expect.
-        refused = isinstance(error, OffsetsMovedBack) and not process.expelled
+        refused = isinstance(error, OffsetsMovedBack | StateError) and not process.expelled
         if refused or not isinstance(error, EXPECTED_ENDS):
             self.unexpected.append(f"{process.name}: {type(error).__name__}: {error}")
         self.stop(process)

@@ -7,6 +7,8 @@ how many schedules there are (3,000) and on how many processes (2 at most).
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -59,6 +61,18 @@ def test_a_seed_replays_exactly(seed: int) -> None:
     first, again = replay(seed), replay(seed)
     assert first.actions == again.actions
     assert (first.entries, first.killed) == (again.entries, again.killed)
+
+
+def test_a_seed_replays_in_another_process() -> None:
+    """Nothing depends on the order of a set, which differs between processes."""
+    command = [sys.executable, "-m", "tests.simulation.sim_run", "7"]
+    told = [
+        subprocess.run(
+            command, env={**os.environ, "PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert told[0] == told[1] != ""
 
 
 @pytest.mark.long

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from gold_writer.aggregates.changelog import Chunk
+from gold_writer.aggregates.state import AggregateState
 from gold_writer.warehouse.batch import Position, Positions
 from gold_writer.warehouse.columns import FACT
 from gold_writer.warehouse.columns import QUARANTINE as ITEM
@@ -17,7 +19,9 @@ from quality_service.memory_store import MemoryStores
 from quality_service.state import IdState
 from streamkit.memory import Record
 from streamkit.ports import OutputBatch, Paused, RecordBatch, TopicPartition
+from tests.simulation.sim_aggregates import VALUES
 from tests.simulation.sim_items import (
+    AGGREGATES,
     DECISIONS,
     ENRICHED,
     QUARANTINE,
@@ -27,7 +31,13 @@ from tests.simulation.sim_items import (
     murmur2,
 )
 from tests.simulation.sim_light import knowledge
-from tests.simulation.sim_services import Parts, enrich_pipeline, quality_pipeline, warehouse_pipeline
+from tests.simulation.sim_services import (
+    Parts,
+    enrich_pipeline,
+    quality_pipeline,
+    totals_pipeline,
+    warehouse_pipeline,
+)
 from tests.simulation.sim_stores import rows_of
 from tests.simulation.sim_wire import decode
 from tests.simulation.sim_world import World, trace_of
@@ -59,12 +69,30 @@ class Chain:
         self.quality = quality_pipeline(self.world, self.state, [])
         self.enrich = enrich_pipeline(self.world)
         self.warehouse = warehouse_pipeline(self.world)
+        self.sums = AggregateState(NoTotals(), self.world.clock)
+        self.sums.assigned({TopicPartition(ENRICHED, 0): None})
+        self.totals = totals_pipeline(self.world, self.sums)
 
     def decide(self, batch: RecordBatch) -> Sequence[OutputBatch]:
         outputs = self.quality.process(batch)
         self.state.before_commit(batch.next_offsets())
         self.state.after_commit(batch.next_offsets())
         return outputs
+
+    def count(self, batch: RecordBatch) -> dict[bytes | None, list[int]]:
+        (output,) = self.totals.process(batch)
+        self.sums.after_commit(batch.next_offsets())
+        rows = decode(AGGREGATES, [Record(0, 0, None, value, ()) for value in output.value])
+        assert rows[-1]["grain"] == "total"
+        return {
+            key: [row[name] for name in (*VALUES, "input_offset")]
+            for key, row in zip(output.key, rows, strict=True)
+        }
+
+
+class NoTotals:
+    def read(self, partition: int, offset: int) -> Iterator[Chunk]:
+        return iter(())
 
 
 class Nothing:
@@ -97,7 +125,9 @@ def test_the_chain_answers_as_the_real_one(seed: int) -> None:
         if len(sold[0]):
             enriched = light.enrich.process(sold[0]), real.enrich.process(sold[1])
             assert answers(enriched[0]) == answers(enriched[1])
-            staged(light, real, [produced(each[0], ENRICHED, at) for each in enriched], FACT, "event_id")
+            read = [produced(each[0], ENRICHED, at) for each in enriched]
+            staged(light, real, read, FACT, "event_id")
+            assert light.count(read[0]) == real.count(read[1])
         refused = [produced(outputs[i][1], QUARANTINE, at) for i in range(2)]
         if len(refused[0]):
             staged(light, real, refused, ITEM, "item_id")

@@ -248,6 +248,27 @@ def test_the_cost_rule_holds_for_subscriptions(monkeypatch: pytest.MonkeyPatch) 
     run(test)
 
 
+def test_many_subscribers_get_fewer_messages_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        monkeypatch.setattr("query_api.live_kpis._SHARE_S", 0.05)
+        async with service(monkeypatch) as api:
+            api.count(0)
+            sockets = [api.socket() for _ in range(20)]
+            for socket in sockets:
+                await socket.subscribe(ORDERS)
+                await socket.wait_for(1)
+            began, lines = time.monotonic(), 0
+            while time.monotonic() - began < 1.5:
+                lines += 1
+                api.count(lines)
+                await asyncio.sleep(0.01)
+            assert all(len(socket.messages) <= 4 for socket in sockets)
+            for socket in sockets:
+                await socket.wait_until({"kpis": {"lines": lines, "revenue": f"{lines * 1.5 - 0.5:.2f}"}})
+
+    run(test)
+
+
 def test_without_totals_a_subscriber_is_told_so_after_a_while() -> None:
     async def distinct() -> Distinct:
         return Distinct(1, 1)

@@ -54,7 +54,7 @@ def test_a_member_without_session_loses_its_partitions_to_the_next(broker: Memor
         member = MemoryConsumer(broker, "g")
         member.subscribe(
             ["t"],
-            on_assign=lambda _, name=name: events.append(f"{name} assigned"),  # type: ignore[misc]
+            on_assign=lambda tps, name=name: events.append(f"{name} assigned {len(tps)}"),  # type: ignore[misc]
             on_revoke=lambda _, name=name: events.append(f"{name} revoked"),  # type: ignore[misc]
             on_lost=lambda _, name=name: events.append(f"{name} lost"),  # type: ignore[misc]
         )
@@ -67,7 +67,8 @@ def test_a_member_without_session_loses_its_partitions_to_the_next(broker: Memor
     with pytest.raises(BrokerError):
         first.commit({TP: 1})
     first.poll(1, 1, 0, 0)
-    assert events == ["first assigned", "second assigned", "first lost"]
+    told = ["first assigned 1", "second assigned 0", "second assigned 1", "first lost", "first assigned 0"]
+    assert events == told
 
 
 def test_an_unreachable_broker_fails_every_call_and_forgets_nothing(broker: MemoryBroker) -> None:
