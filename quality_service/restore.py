@@ -69,7 +69,7 @@ def restore(
             if chunk[-1].end > committed:
                 raise OffsetsMovedBack(
                     f"the group's committed offset is {_name(committed)}, but decisions are committed up to "
-                    f"{chunk[-1].end}. If this process stood still meanwhile, another has taken the partition "
+                    f"{chunk[-1].end}. If this process stood still meanwhile, another took the partition "
                     "over, and the next start goes on. Otherwise the group's offsets were moved back or "
                     "lost: set them to the end of the decisions for this partition."
                 )

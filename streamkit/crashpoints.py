@@ -1,10 +1,10 @@
 """Named places where a process may die. Doing nothing in production; a simulation arms them.
 
 A name says where: in the order of the commit protocol of `streamkit.runner`, after-poll, after-process,
-after-begin, after-produce, after-before-commit, after-send-offsets, after-commit, after-after-commit; on its side
-ways after-fencing, after-abort, after-replace; in `streamkit.sink_runner` after-starts, after-poll, after-write,
-after-show. Services have more of their own. `tests/simulation` finds them all in the source, and fails for one
-that it never reaches.
+after-begin, after-produce, after-before-commit, after-send-offsets, after-commit, after-after-commit; on its
+side ways after-fencing, after-abort, after-replace; in `streamkit.sink_runner` after-starts, after-poll,
+after-write, after-show. Services have more of their own. `tests/simulation` finds them all in the source, and
+fails for one at which it never killed a process.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from tests.simulation.sim_world import Broken, Slot, World
 REAL_EVERY = 40
 """One schedule in so many runs the real pipelines, one in `LMDB_EVERY` the id stores on disk."""
 LMDB_EVERY = 15
+LENGTH = 12, 40
 MAX_DEPTH = 2
 RAM_DISK = Path("/dev/shm")
 
@@ -34,7 +35,7 @@ KILL, ERROR, FREEZE, EXPEL, REPLACE = "kill", "error", "freeze", "freeze and exp
 
 @dataclass
 class Ambush:
-    """What happens to a process of `service` where it passes `point`, after `passes` more times."""
+    """What happens to a process of `service` at `point`, after it passed `passes` times."""
 
     service: str
     point: str
@@ -83,7 +84,7 @@ class Schedule:
         crashpoints.arm(self._passing)
         try:
             with self.parts.patched():
-                for _ in range(self.rng.randint(12, 40)):
+                for _ in range(self.rng.randint(*LENGTH)):
                     self._act()
                 self.world.note("the faults end")
                 self.ambushes.clear()
@@ -241,35 +242,33 @@ class Schedule:
             process.faults.plan(call, error, after=after)
 
     def outage(self) -> None:
+        """A server is away for a while, does not answer once, or is slow."""
         if self.calm:
             return
-        world, what = (
-            self.world,
-            self.rng.choice(["registry", "quarantine", "warehouse", "broker", "answer", "slow"]),
-        )
+        world, what = self.world, self.rng.choice([*SWITCHES, "answer", "slow"])
         seconds = self.rng.uniform(0.5, 12.0)
         world.note(f"{what} is in trouble for {seconds:.1f} s")
-        if what == "registry":
-            world.registry_up = False
-            world.clock.after(seconds, lambda: setattr(world, "registry_up", True))
-        elif what == "quarantine":
-            world.quarantine_down = True
-            world.clock.after(seconds, lambda: setattr(world, "quarantine_down", False))
-        elif what == "warehouse":
-            world.database.down = True
-            world.clock.after(seconds, lambda: setattr(world.database, "down", False))
-        elif what == "broker":
-            world.broker.down = True
-            world.clock.after(seconds, lambda: setattr(world.broker, "down", False))
-        elif what == "answer":
+        if what == "answer":
             world.database.lose_next_answer = True
-        else:
+        elif what == "slow":
             world.database.slow = lambda: world.clock.advance(self.rng.uniform(0, 4))
+        else:
+            server, name, away = SWITCHES[what]
+            setattr(server(world), name, away)
+            world.clock.after(seconds, lambda: setattr(server(world), name, not away))
 
     def _process(self) -> Process | None:
         found = [slot.process for slot in self.world.slots if slot.process]
         return self.rng.choice(found) if found else None
 
+
+SWITCHES: dict[str, tuple[Callable[[World], object], str, bool]] = {
+    "registry": (lambda world: world, "registry_up", False),
+    "quarantine": (lambda world: world, "quarantine_down", True),
+    "warehouse": (lambda world: world.database, "down", True),
+    "broker": (lambda world: world.broker, "down", True),
+}
+"""Server -> what is set, on what, while it is away."""
 
 WEIGHTS: dict[Callable[[Schedule], None], float] = {
     Schedule.step_some: 14,

@@ -171,8 +171,8 @@ class World:
     def _ended(self, process: Process, error: Exception) -> None:
         self.note(f"{process.name} ends: {type(error).__name__}: {error}")
         # One that lost its partitions while it was restoring them may find decisions that it did not expect.
-        refused = isinstance(error, OffsetsMovedBack | StateError) and not process.expelled
-        if refused or not isinstance(error, EXPECTED_ENDS):
+        refused = isinstance(error, OffsetsMovedBack | StateError) or "lie inside the batch" in str(error)
+        if (refused and not process.expelled) or not isinstance(error, EXPECTED_ENDS):
             self.unexpected.append(f"{process.name}: {type(error).__name__}: {error}")
         self.stop(process)
 
