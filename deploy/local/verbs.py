@@ -71,6 +71,20 @@ def started_stack(port_base: int | None, *, keep: bool) -> Iterator[Stack]:
             print("the platform still runs; ./tillstream down stops it", file=sys.stderr)
 
 
+def run_postgres(script: str) -> None:
+    """Statements without parameters on the running stack's warehouse."""
+    import asyncpg
+
+    async def execute() -> None:
+        db = await asyncpg.connect(Stack.require().urls()["postgres"])
+        try:
+            await db.execute(script)
+        finally:
+            await db.close()
+
+    asyncio.run(execute())
+
+
 def query_postgres(statement: str, *arguments: object) -> list[dict[str, Any]]:
     """Rows of one statement on the running stack's warehouse."""
     import asyncpg

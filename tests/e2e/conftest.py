@@ -79,6 +79,13 @@ class Probe:
         report: dict[str, Any] = self.command("ledger", "--json")
         return report
 
+    def command_ledger(self) -> dict[str, Any]:
+        """The ledger's figures, balanced or not."""
+        done = run_command(self.platform.env, "ledger", "--json")
+        assert done.returncode in (0, 1), done.stderr
+        figures: dict[str, Any] = json.loads(done.stdout)
+        return figures
+
     def post(self, body: bytes, kind: str = "application/json", **query: str) -> httpx.Response:
         return self.http.post(
             f"{self.platform.urls['ingest']}/v1/events/sales",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import shutil
 import subprocess
 import tempfile
@@ -105,7 +106,7 @@ class Engine:
             partial.rename(archive)
         self.run("podman", "import", "--quiet", str(archive), "localhost/debian:1")
         context = self.folder / "base"
-        (context / "authorities").mkdir(parents=True)
+        (context / "authorities").mkdir(parents=True, exist_ok=True)
         for certificate in _AUTHORITIES.glob("*.crt"):
             shutil.copy(certificate, context / "authorities")
         (context / "Dockerfile").write_text(_BASE)
@@ -119,14 +120,25 @@ class Engine:
         options = ["--layers", "--format", "docker", "--isolation", "chroot", *policy, *base, *target]
         self.run("buildah", "bud", *options, "-t", image, "-f", build["dockerfile"], build["context"])
 
-    def remove(self) -> None:
+    def remove(self, *, keep_images: bool) -> None:
         self.run("podman", "rm", "--all", "--force", "--time", "5", check=False)
-        shutil.rmtree(self.folder)
+        self.run("podman", "volume", "prune", "--force", check=False)
+        if not keep_images:
+            shutil.rmtree(self.folder)
+
+
+def _limits() -> tuple[str, str]:
+    """Within those of this process: what podman sets by itself is more than many a machine allows."""
+    files = min(20_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    return f"nofile={files}:{files}", "nproc=4096:4096"
 
 
 @contextmanager
 def engine() -> Iterator[Engine]:
-    folder = Path(tempfile.mkdtemp(prefix="tillstream-containers-"))
+    """`TILLSTREAM_TEST_IMAGES` names a folder in which images and layers are kept for the next run."""
+    kept = os.environ.get("TILLSTREAM_TEST_IMAGES")
+    folder = Path(kept) if kept else Path(tempfile.mkdtemp(prefix="tillstream-images-"))
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / "containers.conf").write_text(_CONTAINERS_CONF)
     (folder / "storage.conf").write_text(_STORAGE_CONF.format(folder))
     (folder / "policy.json").write_text(_POLICY)
@@ -134,7 +146,7 @@ def engine() -> Iterator[Engine]:
     try:
         yield found
     finally:
-        found.remove()
+        found.remove(keep_images=kept is not None)
 
 
 def containers() -> dict[str, dict[str, Any]]:
@@ -172,7 +184,7 @@ class Composed:
         return self._engine.run("podman", "run", "--rm", *self._arguments(name), check=False, timeout_s=120)
 
     def start(self, name: str) -> None:
-        self._engine.run("podman", "run", "--detach", "--name", name, *self._arguments(name))
+        self._engine.run("podman", "run", "--detach", "--replace", "--name", name, *self._arguments(name))
 
     def inside(self, name: str, *command: str) -> str:
         return self._engine.run("podman", "exec", name, *command).stdout
@@ -199,6 +211,7 @@ class Composed:
     def _arguments(self, name: str) -> list[str]:
         container = self._containers[name]
         options = ["--pull=never", "--network=host", "--cgroups=disabled"]
+        options += [f"--ulimit={limit}" for limit in _limits()]
         options += ["--read-only"] * container["read_only"] + ["--init"] * container["init"]
         options += [f"--cap-drop={capability}" for capability in container["cap_drop"]]
         options += [f"--security-opt={option}" for option in container["security_opt"]]

@@ -23,6 +23,7 @@ from quality_service.decide import Outcomes
 from quality_service.entries import Keys, no_entries
 from quality_service.restore import NOTHING_COMMITTED
 from quality_service.state import IdState, _Partition
+from schemas.codec import Bad, Codec, Decoded
 from streamkit.crashpoints import crash_point
 from streamkit.pauses import Pauses
 from streamkit.ports import BrokerError, OutputBatch, RecordBatch, TopicPartition
@@ -150,6 +151,20 @@ def bytes_cut() -> AbstractContextManager[Any]:
     return mock.patch.object(outputs, "_items", cut)
 
 
+def neighbours_refused() -> AbstractContextManager[Any]:
+    """One unreadable record makes its whole batch unreadable: hostile input is not contained (L6)."""
+    real = Codec.decode
+
+    def decode(codec: Codec, values: Sequence[bytes | None]) -> Decoded:
+        decoded = real(codec, values)
+        if not decoded.bad:
+            return decoded
+        none = decoded.index[:0]
+        return Decoded(decoded.frame.clear(), none, none, [Bad(i, "bad", None) for i in range(len(values))])
+
+    return mock.patch.object(Codec, "decode", decode)
+
+
 def pauses_never_end() -> AbstractContextManager[Any]:
     return mock.patch.object(Pauses, "resume_due")
 
@@ -203,10 +218,11 @@ SABOTAGES: dict[str, tuple[str, Callable[[], Parts]]] = {
     "quarantine error swallowed": ("L4", lambda: Parts(runner=SwallowsQuarantine)),
     "quarantined bytes cut": ("L4", lambda: Parts(patched=bytes_cut)),
     "aborted totals kept": ("L2", lambda: Parts(totals=CountsAborted)),
+    "neighbours of the unreadable refused": ("L1", lambda: Parts(patched=neighbours_refused)),
     "pauses never end": ("L5", lambda: Parts(patched=pauses_never_end)),
     "ledger counting twice": ("ledger", lambda: Parts(times_entered=2)),
 }
 """Name -> the law that it breaks at least, and the parts that break it."""
 
-IN_COLUMN_WORK = {"quarantined bytes cut"}
+IN_COLUMN_WORK = {"quarantined bytes cut", "neighbours of the unreadable refused"}
 """Those that only the real pipelines show."""

@@ -26,8 +26,7 @@ from tests.simulation.sim_world import Broken, Slot, World
 REAL_EVERY = 40
 """One schedule in so many runs the real pipelines, one in `LMDB_EVERY` the id stores on disk."""
 LMDB_EVERY = 15
-LENGTH = 12, 40
-MAX_DEPTH = 2
+LENGTH, MAX_DEPTH = (12, 40), 2
 RAM_DISK = Path("/dev/shm")
 
 KILL, ERROR, FREEZE, EXPEL, REPLACE = "kill", "error", "freeze", "freeze and expel", "freeze and replace"

@@ -50,7 +50,9 @@ IMAGES = (
         "gold_writer/Dockerfile", "stores-builder", "stores", ("warehouse", "aggregates"), ("gold_writer",)
     ),
     Image("gold_writer/Dockerfile", "lake-builder", "lake", ("lake",), ("gold_writer",)),
-    Image("deploy/docker/setup/Dockerfile", "builder", "", ("warehouse",), ("deploy",), has_http=False),
+    Image(
+        "deploy/docker/setup/Dockerfile", "builder", "", ("quality", "warehouse"), ("deploy",), has_http=False
+    ),
 )
 each_image = pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.name)
 
