@@ -152,10 +152,15 @@ def _one_by_one(items: pl.DataFrame, defaults: Defaults, whole_body: bool) -> Pa
     for ordinal, payload in items.select("ordinal", "payload").iter_rows():
         found = _judged(payload, ordinal, defaults, whole_body)
         if isinstance(found, Refusal):
-            refused.append((ordinal, payload.strip(JSON_SPACE), found))
+            refused.append((ordinal, _own_bytes(payload, whole_body), found))
         else:
             sales.append({"ordinal": ordinal, **found})
     return Parsed(sales_frame(sales), refused_frame(refused))
+
+
+def _own_bytes(payload: bytes, whole_body: bool) -> bytes:
+    """The item as it was sent, without its frame: white space in an array, the end of a line in NDJSON."""
+    return payload.strip(JSON_SPACE) if whole_body else payload.removesuffix(b"\n").removesuffix(b"\r")
 
 
 def _judged(payload: bytes, ordinal: int, defaults: Defaults, whole_body: bool) -> careful.Sale | Refusal:

@@ -64,7 +64,8 @@ def test_bronze_and_silver_hold_every_event(probe: Probe, loaded: dict[str, obje
     # A load waits for gold; bronze and silver have a slower trigger.
     probe.wait_for(lambda: keys("bronze/sales", "key") == GOLD.keys() | REFUSED, 30, "every event in bronze")
     probe.wait_for(lambda: keys("silver/sales", "event_id") == GOLD.keys(), 30, "every event in silver")
-    probe.wait_for(lambda: keys("bronze/quarantine", "key") >= _item_ids(probe), 30, "the items in bronze")
+    items = _item_ids(probe)
+    probe.wait_for(lambda: keys("bronze/quarantine", "item_id") >= items, 30, "the items in bronze")
     bronze = probe.lake("bronze/sales")
     assert bronze.select("partition", "offset").is_duplicated().sum() == 0
 

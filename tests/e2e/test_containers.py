@@ -153,4 +153,5 @@ def test_ledger_balances_with_the_sale_in_the_lake_and_in_the_warehouse(composed
 
 @pytest.mark.parametrize("name", NAMES)
 def test_process_ends_by_itself_when_told_to_stop(composed: Composed, name: str) -> None:
-    assert composed.stop(name) == 0, composed.logs(name)
+    # uvicorn finishes and then ends by the signal itself: 128 + 15. 137 would be a kill after the grace time.
+    assert composed.stop(name) in (0, 143), composed.logs(name)
