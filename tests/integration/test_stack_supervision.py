@@ -29,6 +29,8 @@ from deploy.local.testing import run_command, temporary_home, tools_folder
 
 _SERVE = """
 import socketserver, sys
+# As real servers do: a connection that its killed predecessor left in TIME_WAIT does not hold the port.
+socketserver.TCPServer.allow_reuse_address = True
 socketserver.TCPServer(("127.0.0.1", int(sys.argv[1])), socketserver.BaseRequestHandler).serve_forever()
 """
 _CRASH = "raise SystemExit('out of order')"
