@@ -17,7 +17,8 @@ from quality_service.ledger.books import Books
 from schemas.codec import Codec
 from schemas.decisions import unpack
 from schemas.identity import key64_expr
-from streamkit.ports import Consumer, Headers, RecordBatch, TopicPartition
+from streamkit.headers import header_column
+from streamkit.ports import Consumer, RecordBatch, TopicPartition
 
 RAW, VALIDATED, ENRICHED = "sales.raw.v1", "sales.validated.v1", "sales.enriched.v1"
 QUARANTINE, DECISIONS = "sales.quarantine.v1", "sales.decisions.v1"
@@ -109,12 +110,12 @@ class Follower:
         enter[batch.topic](batch)
 
     def _enter_raw(self, batch: RecordBatch) -> None:
-        marks = [_marks(h) for h in batch.headers]
-        origin = pl.Series([m[1] for m in marks], dtype=pl.String).str.split_exact(":", 1).struct.unnest()
+        origin = _texts(batch, "rerouted-from").str.split_exact(":", 1).struct.unnest()
         frame = _coordinates(batch).with_columns(
-            load_id=pl.Series([m[0] for m in marks], dtype=pl.String),
-            origin_partition=origin["field_0"].cast(pl.Int32),
-            origin_offset=origin["field_1"].cast(pl.Int64),
+            load_id=_texts(batch, "load-id"),
+            # Anyone can write this header: what is no pair of numbers must not end the ledger.
+            origin_partition=origin["field_0"].cast(pl.Int32, strict=False),
+            origin_offset=origin["field_1"].cast(pl.Int64, strict=False),
         )
         self.books.raw.append(
             frame.with_columns(
@@ -155,15 +156,12 @@ def _coordinates(batch: RecordBatch) -> pl.DataFrame:
     return pl.DataFrame({"partition": batch.partition, "offset": batch.offset, "at": batch.timestamp_ms})
 
 
-def _marks(headers: Headers) -> tuple[str | None, str | None]:
-    """(load id, coordinates it was rerouted from)."""
-    load = origin = None
-    for name, value in headers:
-        if name == "load-id" and value:
-            load = value.decode("utf-8", "replace")
-        elif name == "rerouted-from" and value:
-            origin = value.decode("ascii", "replace")
-    return load, origin
+def _texts(batch: RecordBatch, header: str) -> pl.Series:
+    """A header of each record, null where it is missing or empty."""
+    values = header_column(batch.headers, header)
+    return pl.Series(
+        [value.decode("utf-8", "replace") if value else None for value in values], dtype=pl.String
+    )
 
 
 def _millis(value: Any) -> int:
