@@ -24,6 +24,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "int": INT,
     "long": LONG,
     "timestamp-millis": LONG,
+    "timestamp-micros": LONG,
     "double": st.floats(allow_nan=False),
     "string": TEXT,
     "bytes": st.binary(max_size=12),
