@@ -48,6 +48,7 @@ def build(settings: QuerySettings) -> FastAPI:
         httpx.AsyncClient(),
         settings.stages,
         settings.ledger_url,
+        lag_url=settings.lag_url,
         stage_timeout=settings.query_stage_timeout,
         ledger_timeout=settings.query_ledger_timeout,
     )

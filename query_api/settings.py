@@ -12,6 +12,8 @@ class QuerySettings(PlatformSettings):
 
     service: str = "query"
     ledger_url: str | None = None
+    lag_url: str | None = None
+    """Base URL of the lag exporter; without it the stages' lag is what they say themselves."""
     stages: dict[str, str] = Field(default_factory=dict)
     """Base URLs of the stages by name, for `pipeline`; JSON in the environment."""
 

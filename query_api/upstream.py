@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -24,6 +24,12 @@ class _Kept:
     value: Any
 
 
+@dataclass(frozen=True, slots=True)
+class _Lag:
+    records: int
+    seconds: float | None
+
+
 class Platform:
     """Asks other services over HTTP. Times are in seconds.
 
@@ -37,6 +43,7 @@ class Platform:
         stages: Mapping[str, str],
         ledger_url: str | None,
         *,
+        lag_url: str | None = None,
         stage_timeout: float = 0.8,
         ledger_timeout: float = 15.0,
         event_timeout: float = 2.0,
@@ -46,6 +53,7 @@ class Platform:
         self._client = client
         self._stages = dict(stages)
         self._ledger_url = ledger_url.rstrip("/") if ledger_url else None
+        self._lag_url = lag_url.rstrip("/") if lag_url else None
         self._stage_timeout = stage_timeout
         self._ledger_timeout = ledger_timeout
         self._event_timeout = event_timeout
@@ -55,10 +63,14 @@ class Platform:
         self._kept: dict[Hashable, _Kept] = {}
 
     async def stages(self) -> list[Stage]:
-        """In the order of the settings; one that does not answer is "stopped"."""
+        """In the order of the settings; one that does not answer is "stopped". Lag is the lag exporter's
+        where that answers, so that a stage that stands still has one too."""
 
         async def ask_all() -> list[Stage]:
-            return list(await asyncio.gather(*(self._stage(n, url) for n, url in self._stages.items())))
+            lags, stages = await asyncio.gather(
+                self._lags(), asyncio.gather(*(self._stage(n, url) for n, url in self._stages.items()))
+            )
+            return [_with_lag(stage, lags.get(f"tillstream.{stage.name}")) for stage in stages]
 
         return await self._recent("stages", self._stage_ttl, ask_all)
 
@@ -115,6 +127,22 @@ class Platform:
         except (httpx.HTTPError, httpx.InvalidURL, UpstreamUnavailableError, ValueError, TypeError):
             return Stage(name=name, state="stopped", lag=None, lag_seconds=None, p50_ms=None, p99_ms=None)
 
+    async def _lags(self) -> dict[str, _Lag]:
+        """By consumer group; empty where the exporter does not answer."""
+        if self._lag_url is None:
+            return {}
+        try:
+            body = _json_object(await self._client.get(f"{self._lag_url}/lag", timeout=self._stage_timeout))
+            return {
+                str(group["group"]): _Lag(int(group["lag"]), _number(float, group["lag_seconds"]))
+                for group in body["groups"]
+            }
+        except (
+            *(httpx.HTTPError, httpx.InvalidURL, UpstreamUnavailableError),
+            *(KeyError, ValueError, TypeError),
+        ):
+            return {}
+
     async def _recent(self, key: str, ttl: float, work: Callable[[], Awaitable[T]]) -> T:
         kept = self._kept.get(key)
         if kept is not None and time.monotonic() < kept.until:
@@ -139,6 +167,10 @@ def _json_object(answer: httpx.Response) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise UpstreamUnavailableError("a service behind this API did not answer with an object")
     return body
+
+
+def _with_lag(stage: Stage, lag: _Lag | None) -> Stage:
+    return stage if lag is None else replace(stage, lag=lag.records, lag_seconds=lag.seconds)
 
 
 def _number(kind: Callable[[Any], T], value: Any) -> T | None:

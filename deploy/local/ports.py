@@ -20,6 +20,7 @@ OFFSETS: Mapping[str, int] = {
     "warehouse": 13,
     "ledger": 14,
     "aggregates": 15,
+    "lag": 16,
     "postgres": 32,
     "redis": 79,
     "registry": 81,

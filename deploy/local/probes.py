@@ -42,10 +42,21 @@ def service(url: str) -> Health:
     except (OSError, ValueError) as error:
         return Health("starting", f"no answer: {getattr(error, 'reason', error)}")
     stats = _json(f"{url}/stats")
-    lag = stats.get("lag")
     # `/ready` decides, being what callers wait for; `/stats` may have been asked a moment later.
     state: State = "ready" if ready else ("degraded" if stats.get("state") == "degraded" else "starting")
-    return Health(state, reason, lag if isinstance(lag, int) else None)
+    lag = stats.get("lag")
+    return Health(
+        state,
+        reason,
+        lag if isinstance(lag, int) else None,
+        *(_number(stats.get(name)) for name in ("lag_seconds", "p50_ms", "p99_ms")),
+    )
+
+
+def groups(url: str) -> list[dict[str, Any]]:
+    """`/lag` of the lag exporter at `url`: every consumer group; empty where it does not answer."""
+    found = _json(f"{url}/lag").get("groups")
+    return [group for group in found if isinstance(group, dict)] if isinstance(found, list) else []
 
 
 def redis(port: int, password: str) -> Health:
@@ -99,6 +110,10 @@ def _json(url: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _reason(body: bytes) -> str | None:

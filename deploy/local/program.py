@@ -20,11 +20,14 @@ _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_
 
 @dataclass(frozen=True)
 class Health:
-    """One answer of a readiness probe. `lag` in records, where the process knows it."""
+    """One answer of a readiness probe. What it says of its lag and latency is None where it knows none."""
 
     state: State
     reason: str | None = None
     lag: int | None = None
+    lag_seconds: float | None = None
+    p50_ms: float | None = None
+    p99_ms: float | None = None
 
 
 Probe = Callable[[], Health]

@@ -57,6 +57,8 @@ SERVICES = (
     Service("warehouse", "gold_writer.warehouse", "Warehouse writer", (*_STREAM, "migrate"), 1),
     Service("aggregates", "gold_writer.aggregates", "Aggregates", _STREAM, 1),
     Service("ledger", "quality_service.ledger", "Ledger", (*_STREAM, "migrate"), 1),
+    # It stops with the doors: nothing depends on it.
+    Service("lag", "deploy.observability.lag", "Lag exporter", ("topics", "migrate"), 0),
     Service("ingest", "ingest_service", "Ingest", (*_STREAM, "redis"), 0),
     Service("query", "query_api", "Query API", ("migrate", "redis"), 0),
 )
@@ -97,6 +99,8 @@ def environment(layout: Layout, ports: Ports, java: Java) -> dict[str, str]:
         "TILLSTREAM_INSTANCE": "0",
         "TILLSTREAM_INGEST_URL": ports.url("ingest"),
         "TILLSTREAM_LEDGER_URL": ports.url("ledger"),
+        "TILLSTREAM_LAG_URL": ports.url("lag"),
+        "TILLSTREAM_LAG_CHECKPOINTS": str(layout.state / "lake" / "checkpoints"),
         "TILLSTREAM_STAGES": json.dumps(stages),
         "TILLSTREAM_SPARK_JARS": str(layout.spark_jars),
     }

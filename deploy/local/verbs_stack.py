@@ -143,18 +143,29 @@ def _show(found: Status, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found.to_json(), indent=2), flush=True)
         return
-    print(f"{'service':<12}{'state':<11}{'pid':>8}{'lag':>10}{'restarts':>10}")
+    print(
+        f"{'service':<12}{'state':<11}{'pid':>8}{'lag':>10}{'lag s':>8}{'p50 ms':>9}{'p99 ms':>9}"
+        f"{'restarts':>10}"
+    )
     for service in found.services:
         lag = "" if service.lag is None else f"{service.lag:,}"
         pid = "" if service.pid is None else str(service.pid)
+        late, p50, p99 = map(_figure, (service.lag_seconds, service.p50_ms, service.p99_ms))
         reason = f"  {service.reason}" if service.reason else ""
-        print(f"{service.name:<12}{service.state:<11}{pid:>8}{lag:>10}{service.restarts:>10}{reason}")
+        print(
+            f"{service.name:<12}{service.state:<11}{pid:>8}{lag:>10}{late:>8}{p50:>9}{p99:>9}"
+            f"{service.restarts:>10}{reason}"
+        )
     if found.running:
         print()
         for name, url in found.urls.items():
             if url is not None:
                 print(f"{name:<12}{url}")
         print(f"{'lake':<12}{found.lake}", flush=True)
+
+
+def _figure(value: float | None) -> str:
+    return "" if value is None else f"{value:,.1f}"
 
 
 def _logs(args: argparse.Namespace) -> int:

@@ -1,12 +1,14 @@
 """Reads the sales topics into the books, for ever, on a thread of its own.
 
-The ledger commits nothing: on each start it reads the topics from their beginning (their retention is
-unlimited, see `schemas/topics.yaml`), so that its books depend on no state but the topics.
+On each start the ledger reads the topics from their beginning (their retention is unlimited, see
+`schemas/topics.yaml`), whatever its group has committed, so that its books depend on no state but the topics.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +20,11 @@ from schemas.codec import Codec
 from schemas.decisions import unpack
 from schemas.identity import key64_expr
 from streamkit.headers import header_column
-from streamkit.ports import Consumer, RecordBatch, TopicPartition
+from streamkit.ports import BrokerError, Consumer, RecordBatch, TopicPartition
+
+log = logging.getLogger(__name__)
+
+_SHOW_EVERY_S = 1.0
 
 RAW, VALIDATED, ENRICHED = "sales.raw.v1", "sales.validated.v1", "sales.enriched.v1"
 QUARANTINE, DECISIONS = "sales.quarantine.v1", "sales.decisions.v1"
@@ -40,6 +46,8 @@ class Follower:
         self._caught_up: dict[TopicPartition, int] = {}
         self._changed = threading.Condition()
         self._lag: int | None = None
+        self._to_show: dict[TopicPartition, int] = {}
+        self._show_at_s = 0.0
         self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
 
     def start(self) -> None:
@@ -74,6 +82,8 @@ class Follower:
                 for batch in self._consumer.poll(20_000, 32 << 20, timeout_s=0.1, linger_s=0.02):
                     with self.lock:
                         self._enter(batch)
+                    self._to_show |= batch.next_offsets()
+                self._show()
                 lag = self._consumer.lag()
                 with self._changed:
                     self._round += 1
@@ -89,6 +99,19 @@ class Follower:
             raise
         finally:
             self._consumer.close()
+
+    def _show(self) -> None:
+        """Tell the group how far this process has read, once a second. Nobody reads it back: it shows the lag
+        to the world."""
+        if not self._to_show or time.monotonic() < self._show_at_s:
+            return
+        self._show_at_s = time.monotonic() + _SHOW_EVERY_S
+        try:
+            self._consumer.commit(self._to_show)
+        except BrokerError as error:
+            log.warning("offsets not shown to the group", extra={"error": str(error)})
+            return
+        self._to_show = {}
 
     def _on_assign(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         self._assigned |= set(partitions)

@@ -16,6 +16,7 @@ from deploy.local.layout import CHECKOUT
 from deploy.local.ports import Ports
 from deploy.local.services import SERVICES, Service
 from deploy.local.versions import VERSIONS
+from deploy.observability.lag.settings import LagSettings
 from enrich_service.settings import EnrichSettings
 from gold_writer.aggregates.settings import AggregatesSettings
 from gold_writer.lake.settings import LakeSettings
@@ -36,6 +37,7 @@ SETTINGS: dict[str, type[PlatformSettings]] = {
     "aggregates": AggregatesSettings,
     "enrich": EnrichSettings,
     "ingest": IngestSettings,
+    "lag": LagSettings,
     "lake": LakeSettings,
     "ledger": LedgerSettings,
     "quality": QualitySettings,
@@ -47,6 +49,7 @@ WRITTEN = {
     "ingest": {"ingest:/var/lib/tillstream/state"},
     "quality": {"quality:/var/lib/tillstream/state"},
     "ledger": {"lake:/var/lib/tillstream/lake:ro"},
+    "lag": {"lake-state:/var/lib/tillstream/lake-state:ro"},
     "lake": {"lake:/var/lib/tillstream/lake", "lake-state:/var/lib/tillstream/state"},
 }
 VARIABLE = re.compile(r"\$\{(\w+)(:?[-?][^}]*)?\}")
@@ -150,6 +153,7 @@ def test_query_knows_every_other_process_by_its_name_on_the_network() -> None:
     others = {service.name: f"http://{service.name}:8080" for service in SERVICES if service.name != "query"}
     assert json.loads(environment["TILLSTREAM_STAGES"]) == others
     assert environment["TILLSTREAM_LEDGER_URL"] == others["ledger"]
+    assert environment["TILLSTREAM_LAG_URL"] == others["lag"]
 
 
 @pytest.mark.parametrize("name", [*ONCE, *(service.name for service in SERVICES)])

@@ -6,7 +6,7 @@ import pytest
 
 from deploy.local.program import Health, State
 from deploy.local.stack import names_in_tree
-from deploy.local.status import ServiceStatus, Status, judge, status, without_process
+from deploy.local.status import GroupStatus, ServiceStatus, Status, judge, status, without_process
 
 
 @pytest.mark.parametrize(
@@ -48,8 +48,12 @@ def test_status_without_a_stack_names_every_service_as_stopped(
 
 
 def test_json_has_the_names_that_others_rely_on() -> None:
-    service = ServiceStatus("quality", "ready", pid=7, lag=3)
-    document = Status(True, {"kafka": "127.0.0.1:1"}, Path("/lake"), (service,)).to_json()
+    service = ServiceStatus("quality", "ready", pid=7, lag=3, lag_seconds=1.5, p50_ms=2.0, p99_ms=9.0)
+    group = GroupStatus("tillstream.quality", 3, 1.5, exact=True)
+    document = Status(True, {"kafka": "127.0.0.1:1"}, Path("/lake"), (service,), (group,)).to_json()
+    assert document["groups"] == [
+        {"group": "tillstream.quality", "lag": 3, "lag_seconds": 1.5, "exact": True}
+    ]
     assert document["lake"] == "/lake"
     assert document["urls"] == {"kafka": "127.0.0.1:1"}
     assert (

@@ -35,6 +35,8 @@ class Image:
     # Folders of ours that it runs, beside `schemas` and `streamkit`.
     packages: tuple[str, ...]
     has_http: bool = True
+    # Of these packages, where only a part is run.
+    part: str = ""
 
     @property
     def name(self) -> str:
@@ -45,6 +47,14 @@ IMAGES = (
     Image("ingest_service/Dockerfile", "builder", "", ("ingest",), ("ingest_service",)),
     Image("quality_service/Dockerfile", "builder", "", ("quality", "ledger"), ("quality_service",)),
     Image("enrich_service/Dockerfile", "builder", "", ("enrich",), ("enrich_service",)),
+    Image(
+        "deploy/observability/lag/Dockerfile",
+        "builder",
+        "",
+        ("lag",),
+        ("deploy",),
+        part="deploy/observability",
+    ),
     Image("query_api/Dockerfile", "builder", "", ("query",), ("query_api",)),
     Image(
         "gold_writer/Dockerfile", "stores-builder", "stores", ("warehouse", "aggregates"), ("gold_writer",)
@@ -175,7 +185,7 @@ def test_image_has_every_package_that_its_service_imports(image: Image) -> None:
     ours = {*OURS, *image.packages}
     missing = {
         name
-        for folder in (*image.packages, "streamkit")
+        for folder in (*((image.part,) if image.part else image.packages), "streamkit")
         for name in _imports(CHECKOUT / folder) - ours - sys.stdlib_module_names
         if not {normalised(dist) for dist in distributions.get(name, [])} & available
     }

@@ -84,6 +84,39 @@ def test_stage_that_does_not_answer_is_stopped_and_the_others_are_told() -> None
     ]
 
 
+LAGS = {
+    "groups": [
+        {"group": "tillstream.quality", "lag": 7, "lag_seconds": 2.5, "exact": True},
+        {"group": "tillstream.enrich.extra", "lag": 9, "lag_seconds": 9.0, "exact": True},
+    ]
+}
+
+
+def test_lag_is_the_exporters_even_for_a_stage_that_stands_still() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.host == "quality":
+            return down(request)
+        if request.url.host == "lag":
+            assert request.url.path == "/lag"
+            return httpx.Response(200, json=LAGS)
+        return httpx.Response(200, json={"state": "ready", "lag": 3, "lag_seconds": 0.5})
+
+    stages = asyncio.run(platform(answer, lag_url="http://lag/").stages())
+    assert [(s.name, s.state, s.lag, s.lag_seconds) for s in stages] == [
+        ("quality", "stopped", 7, 2.5),
+        ("enrich", "ready", 3, 0.5),
+    ]
+
+
+@pytest.mark.parametrize("body", ["[]", "{", "{}", '{"groups": [{"group": "tillstream.enrich"}]}'])
+def test_stages_tell_their_own_lag_where_the_exporter_answers_nonsense(body: str) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        own = httpx.Response(200, json={"state": "ready", "lag": 3, "lag_seconds": 0.5})
+        return httpx.Response(200, text=body) if request.url.host == "lag" else own
+
+    assert [s.lag for s in asyncio.run(platform(answer, lag_url="http://lag").stages())] == [3, 3]
+
+
 @pytest.mark.parametrize("body", ["[]", "{", '{"state": "ready", "lag": "many"}'])
 def test_stage_that_answers_nonsense_is_stopped(body: str) -> None:
     stages = asyncio.run(platform(lambda _: httpx.Response(200, text=body)).stages())

@@ -1,0 +1,1 @@
+"""What watches the platform from outside: the lag exporter, dashboards, alerts."""

@@ -1,0 +1,1 @@
+"""Consumer lag of every group, in records and in seconds, and the platform's heartbeat."""
