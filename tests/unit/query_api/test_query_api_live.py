@@ -75,13 +75,25 @@ async def service(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> AsyncIter
                 await socket.close()
 
 
-@pytest.fixture(autouse=True)
-def warehouse(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+class Answers(list[Any]):
     """What the warehouse says: the last element, raised if it is an error."""
-    answers: list[Any] = [WAREHOUSE]
+
+    raised = 0
+
+    async def was_away(self) -> None:
+        """Until somebody who asked was given an error."""
+        async with asyncio.timeout(30):
+            while self.raised == 0:
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def warehouse(monkeypatch: pytest.MonkeyPatch) -> Answers:
+    answers = Answers([WAREHOUSE])
 
     async def answer(*_: Any) -> Kpis:
         if isinstance(answers[-1], Exception):
+            answers.raised += 1
             raise answers[-1]
         found: Kpis = answers[-1]
         return found
@@ -182,7 +194,7 @@ def test_the_figures_are_told_again_when_it_is_quiet(monkeypatch: pytest.MonkeyP
 
 
 def test_the_warehouses_counts_follow_while_somebody_listens(
-    monkeypatch: pytest.MonkeyPatch, warehouse: list[Any]
+    monkeypatch: pytest.MonkeyPatch, warehouse: Answers
 ) -> None:
     async def test() -> None:
         async with service(monkeypatch) as api:
@@ -191,7 +203,7 @@ def test_the_warehouses_counts_follow_while_somebody_listens(
             await socket.subscribe("subscription { kpis { orders } }")
             await socket.wait_for(1)
             warehouse.append(StoreUnavailableError("gone"))
-            await asyncio.sleep(1.1)
+            await warehouse.was_away()
             warehouse.append(Kpis(**{**vars(WAREHOUSE), "orders": 9}))
             await socket.wait_until({"kpis": {"orders": 9}})
             assert socket.data() == [{"kpis": {"orders": 4}}, {"kpis": {"orders": 9}}]
@@ -200,7 +212,7 @@ def test_the_warehouses_counts_follow_while_somebody_listens(
 
 
 def test_without_the_warehouse_a_new_subscriber_is_told_so(
-    monkeypatch: pytest.MonkeyPatch, warehouse: list[Any]
+    monkeypatch: pytest.MonkeyPatch, warehouse: Answers
 ) -> None:
     async def test() -> None:
         warehouse.append(StoreUnavailableError("Postgres does not answer"))
