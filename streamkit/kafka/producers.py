@@ -10,6 +10,7 @@ from typing import Any
 import confluent_kafka as ck
 
 from streamkit.kafka import config
+from streamkit.kafka.bounded import NoAnswer, run_bounded
 from streamkit.kafka.enqueue import enqueue
 from streamkit.kafka.errors import error_of, translate
 from streamkit.ports import (
@@ -28,6 +29,9 @@ _client_log = logging.getLogger("rdkafka")
 _POLL_S = 0.01
 _RETRIES = 5
 _RETRY_WAIT_S = 0.2
+# rd_kafka_send_offsets_to_transaction knows no timeout while the group's coordinator is away, and after a
+# broker was killed it may never return (librdkafka 2.16.0, issue 5456).
+_OFFSETS_S = config.TRANSACTION_TIMEOUT_MS / 1000
 
 
 class KafkaProducer:
@@ -70,6 +74,7 @@ class KafkaTransactionalProducer:
         self._timeout_s = timeout_s
         self._client: Any = None
         self._open = False
+        self._given_up = False
         self._delivery_errors: list[Any] = []
 
     def begin(self) -> None:
@@ -90,10 +95,19 @@ class KafkaTransactionalProducer:
 
     def send_offsets(self, offsets: Mapping[TopicPartition, int], group: GroupMetadata) -> None:
         positions = [ck.TopicPartition(tp.topic, tp.partition, offset) for tp, offset in offsets.items()]
-        self._retrying(
-            "send offsets to transaction",
-            lambda: self._client.send_offsets_to_transaction(positions, group, self._timeout_s),
-        )
+        client, doing = self._client, "send offsets to transaction"
+
+        def call() -> None:
+            self._retrying(
+                doing, lambda: client.send_offsets_to_transaction(positions, group, self._timeout_s)
+            )
+
+        try:
+            run_bounded(call, _OFFSETS_S, too_late=lambda: _close_at_once(client))
+        except NoAnswer as e:
+            # The transaction has timed out by now. No other call to this client would return either.
+            self._client, self._open, self._given_up = None, False, True
+            raise TransactionAborted(f"{doing}: {e}; the client is given up", retriable=True) from e
 
     def commit(self) -> None:
         try:
@@ -109,6 +123,8 @@ class KafkaTransactionalProducer:
         self._open = False
 
     def abort(self) -> None:
+        if self._given_up:
+            self.replace()
         if not self._open:
             return
         try:
@@ -129,7 +145,7 @@ class KafkaTransactionalProducer:
         except ck.KafkaException as e:
             _close_at_once(client)
             raise translate(e, "initialise transactions") from e
-        self._client = client
+        self._client, self._given_up = client, False
 
     def close(self) -> None:
         self._discard()
