@@ -32,6 +32,9 @@ __all__ = ["Runner", "SinkRunner"]
 
 log = logging.getLogger(__name__)
 
+# One abort is a rebalance or a broker that was restarted; this many in a row are something to look at.
+_TELLING_ABORTS = 3
+
 Offsets = dict[TopicPartition, int]
 T = TypeVar("T")
 
@@ -53,8 +56,8 @@ class Runner:
     Where it does not go straight on:
 
     - *Aborted* (3-7: rebalance, a record refused, the broker gone for a moment): abort, participants
-      `after_abort`, seek back to where the batch began, and again. The same batch `max_attempts` times in a
-      row stops the stage.
+      `after_abort`, seek back to where the batch began, and again. The third time in a row the stage says so
+      (degraded); the same batch `max_attempts` times in a row stops it.
     - *Unknown* (7: no answer to the commit): replace the producer, which settles the old transaction under
       the same transactional id, and compare the committed offsets. At the batch's end: it happened, go to
       8. At its start: it did not, as for aborted.
@@ -151,6 +154,8 @@ class Runner:
         for participant in self._participants:
             participant.after_commit(following)
         crash_point("after-after-commit")
+        if self._aborts_in_a_row >= _TELLING_ABORTS and not self._pauses.active:
+            self._stats.ready()
         self._aborts_in_a_row = 0
         self._pauses.progressed(following)
         self._reporter.committed(batches, sum(map(len, outputs)))
@@ -207,6 +212,8 @@ class Runner:
             self._abort_quietly()
             raise error
         log.warning("batch aborted, trying again", extra={"error": str(error)})
+        if self._aborts_in_a_row >= _TELLING_ABORTS:
+            self._stats.degraded(f"aborted {self._aborts_in_a_row} times in a row: {error}")
         self._roll_back(first)
         self._clock.sleep(self._limits.backoff_s(self._aborts_in_a_row))
 

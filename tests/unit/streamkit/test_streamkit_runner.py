@@ -191,6 +191,23 @@ def test_a_batch_that_always_aborts_stops_the_stage() -> None:
     assert world.broker.committed_records(TARGET) == []
 
 
+def test_the_third_abort_in_a_row_degrades_the_stage_until_the_batch_is_through() -> None:
+    world = World(partitions=1)
+    world.send(5)
+    runner = world.runner()
+    runner.start()
+    runner.step()
+    seen = []
+    for _ in range(3):
+        world.broker.fail_next("commit", TransactionAborted("record refused", retriable=True))
+    world.send(5)
+    for _ in range(4):
+        runner.step()
+        seen.append(world.stats.readiness())
+    refused = (False, "aborted 3 times in a row: record refused")
+    assert seen == [(True, None), (True, None), refused, (True, None)]
+
+
 def test_a_refusal_that_cannot_pass_stops_the_stage_at_once() -> None:
     world = World(partitions=1)
     world.send(5)
