@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import shutil
 import struct
 import time
 from pathlib import Path
@@ -30,10 +31,12 @@ from quality_service.entries import (
     no_conflicts,
     no_entries,
 )
-from quality_service.store import IdStore, Progress, StoreError
+from quality_service.store import IdStore, Progress, StoreError, StoreFull
 
 _FORMAT: Final = b"1"
 _PROGRESS: Final = struct.Struct("<qq")
+# More than one batch writes: 10,000 new ids touch some thousand pages of 4 KiB.
+_ROOM_BYTES: Final = 64 << 20
 
 
 class LmdbStore:
@@ -106,6 +109,15 @@ class LmdbStore:
                 f"id store {self._path} reached its bound of {self._env.info()['map_size']} bytes; raise "
                 "TILLSTREAM_ID_STORE_MAX_BYTES."
             ) from e
+        except lmdb.Error as e:
+            # LMDB calls a write that the disk cut short an I/O error, so that the disk must be asked.
+            free = shutil.disk_usage(self._path).free
+            if free < _ROOM_BYTES:
+                raise StoreFull(
+                    f"no space left on the disk of the id store {self._path}: {free // 1024} KiB are free. "
+                    "Make room; quality then goes on by itself."
+                ) from e
+            raise StoreError(f"id store {self._path} cannot be written: {e}") from e
 
     def count(self) -> int:
         with self._env.begin() as txn:

@@ -7,7 +7,8 @@ Protocol, for each batch; `decide.effective` and `restore` rely on this order:
 3. `before_commit` writes what was held to each store, with the batch's begin and next offset, durably.
 4. The runner commits the transaction, and with it the group's offsets.
 5. `after_commit` moves the position on. If 3 happened and 4 did not, `after_abort` forgets what was held; the
-   store keeps entries of an attempt that did not count, which their offsets give away.
+   store keeps entries of an attempt that did not count, which their offsets give away. So it is where the
+   disk is full at 3: the transaction is aborted, and all partitions wait until there is room.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from quality_service.changelog import Changelog
 from quality_service.decide import Candidates, Outcomes, Remembered
 from quality_service.entries import Keys, Writes, conflict_keys
 from quality_service.restore import NOTHING_COMMITTED, restore
-from quality_service.store import IdStore, Progress, Stores
+from quality_service.store import IdStore, Progress, StoreFull, Stores
 from streamkit.clock import Clock
 from streamkit.crashpoints import crash_point
-from streamkit.ports import TopicPartition
+from streamkit.ports import Paused, TopicPartition
 
 
 @dataclass(slots=True)
@@ -89,7 +90,10 @@ class IdState:
         for tp, end in next_offsets.items():
             slot = self._partitions[tp.partition]
             crash_point("id-store-before-apply")
-            slot.store.apply(slot.held or Writes.none(), Progress(slot.position, end))
+            try:
+                slot.store.apply(slot.held or Writes.none(), Progress(slot.position, end))
+            except StoreFull as full:
+                raise Paused((), str(full)) from full
             crash_point("id-store-after-apply")
 
     def after_commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:

@@ -23,6 +23,10 @@ class StoreError(Exception):
     """The store cannot be used; the message says what to do."""
 
 
+class StoreFull(StoreError):  # noqa: N818 - reads as what happened
+    """The disk had no room for it. Nothing was written, and the same call may succeed later."""
+
+
 class IdStore(Protocol):
     def progress(self) -> Progress | None:
         """None for a store in which nothing was ever written."""
@@ -34,7 +38,7 @@ class IdStore(Protocol):
         """One row of CONFLICT for each of `keys` (32 bytes, any order); offset NO_OFFSET where absent."""
 
     def apply(self, writes: Writes, progress: Progress) -> None:
-        """Write all of it or nothing, and return once it would survive a power cut."""
+        """Write all of it or nothing, and return once it would survive a power cut. Raises `StoreFull`."""
 
     def count(self) -> int:
         """Event ids remembered."""

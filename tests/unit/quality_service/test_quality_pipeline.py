@@ -12,6 +12,7 @@ import pytest
 
 from quality_service.entries import Records, no_entries
 from quality_service.memory_store import MemoryStore, MemoryStores
+from quality_service.store import StoreFull
 from schemas.decisions import Outcome
 from schemas.identity import event_id, murmur2_partition, receipt_item_id, undecodable_event_id
 from streamkit.ports import TransactionAborted
@@ -373,3 +374,30 @@ def test_aborted_transaction_counts_nothing_twice() -> None:
         "tillstream_quality_outcomes_total", {"outcome": "ACCEPTED"}
     )
     assert counted == 5
+
+
+def test_a_full_disk_pauses_the_stage_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench()
+    whole, full = MemoryStore.apply, True
+
+    def apply(store: MemoryStore, *arguments: Any) -> None:
+        # The other partitions are written, as on a disk that fills up in the middle of it.
+        if full and bench.state._partitions[1].store is store:
+            raise StoreFull("no space left")
+        whole(store, *arguments)
+
+    monkeypatch.setattr(MemoryStore, "apply", apply)
+    ids = [sale(line_no=i)["event_id"] for i in range(1, 41)]
+    bench.sell(*[sale(line_no=i) for i in range(1, 41)])
+    bench.runner.start()
+    for _ in range(30):
+        bench.runner.step()
+        bench.clock.advance(1)
+    assert bench.stats.readiness() == (False, "no space left")
+    assert bench.read(DECISIONS).is_empty()
+    full = False
+    for _ in range(30):
+        bench.runner.step()
+        bench.clock.advance(1)
+    assert bench.stats.state == "ready"
+    assert sorted(bench.read(VALIDATED)["event_id"]) == sorted(ids)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing as mp
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from quality_service.entries import (
 )
 from quality_service.lmdb_store import LmdbStore, LmdbStores
 from quality_service.memory_store import MemoryStores
-from quality_service.store import IdStore, Progress, StoreError, Stores
+from quality_service.store import IdStore, Progress, StoreError, StoreFull, Stores
 
 SIZE = 1 << 26
 
@@ -168,6 +170,24 @@ def test_full_store_says_which_setting_to_raise(tmp_path: Path) -> None:
         store.apply(writes(many, entries(20_000)), Progress(0, 1))
     assert store.count() == 0
     store.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
+def test_full_disk_is_said_leaves_all_as_it_was_and_is_over_when_there_is_room(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "test", str(tmp_path)], check=True)
+    try:
+        store = LmdbStore(tmp_path, max_bytes=1 << 30)
+        store.apply(writes(keys("a"), entries(1, offset=1)), Progress(0, 2))
+        many = np.sort(np.frombuffer(np.random.default_rng(1).bytes(16 * 20_000), dtype="S16"))
+        with pytest.raises(StoreFull, match="no space left on the disk"):
+            store.apply(writes(many, entries(20_000)), Progress(2, 3))
+        assert (store.count(), store.progress()) == (1, Progress(0, 2))
+        subprocess.run(["mount", "-o", "remount,size=64m", str(tmp_path)], check=True)
+        store.apply(writes(many, entries(20_000)), Progress(2, 3))
+        assert (store.count(), store.progress()) == (20_001, Progress(2, 3))
+        store.close()
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_broken_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
