@@ -1,8 +1,8 @@
 """Runs the queries: start, readiness, supervision, stop.
 
-Start: 1. the JVM comes up, and beside it everything that needs no Spark is decided (bootstrap.plan, the guard
-included); 2. the session opens; 3. the warm-up runs; 4. the real queries start; 5. each has completed its
-first trigger: ready.
+Start, once there is room on the disk: 1. the JVM comes up, and beside it everything that needs no Spark is
+decided (bootstrap.plan, the guard included); 2. the session opens; 3. the warm-up runs; 4. the real queries
+start; 5. each has completed its first trigger: ready.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from gold_writer.lake.jvm import Jvm, JvmFailed, StartingJvm
 from gold_writer.lake.maintenance import LogCleaner
 from gold_writer.lake.metrics import LakeMetrics
 from gold_writer.lake.progress import CommitTail, QueryReports, failure
+from gold_writer.lake.room import await_room
 from gold_writer.lake.session import open_session
 from gold_writer.lake.settings import LakeSettings
 from gold_writer.lake.tables import FACT
@@ -88,6 +89,7 @@ class LakeJob:
             self._stop()
 
     def _open(self, *, record_archive: bool = False) -> SparkSession:
+        await_room((self._settings.lake, self._settings.state), self._stats, self._stopping)
         self._starting = StartingJvm(bootstrap.jvm_options(self._settings, record_archive=record_archive))
         plan = self._plan = bootstrap.plan(self._settings)
         self._jvm = self._starting.ready()
