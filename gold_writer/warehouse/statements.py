@@ -28,6 +28,9 @@ def _insert(table: str, columns: Sequence[Column], distinct_on: str | None = Non
 SESSION = f"""
 SET synchronous_commit = on;
 SET temp_buffers = '64MB';
+-- A process that stands still within a transaction must not hold its positions' rows for ever: whoever took
+-- its partitions over waits for them.
+SET idle_in_transaction_session_timeout = '10s';
 {_temporary_table(STAGED_SALES, FACT)};
 {_temporary_table(STAGED_QUARANTINE, QUARANTINE)}
 """
