@@ -42,6 +42,7 @@ class Follower:
         self._codecs = codecs
         self._stop = threading.Event()
         self._assigned: set[TopicPartition] = set()
+        self._next: dict[TopicPartition, int] = {}
         self._round = 0
         self._caught_up: dict[TopicPartition, int] = {}
         self._changed = threading.Condition()
@@ -76,7 +77,7 @@ class Follower:
     def _run(self) -> None:
         try:
             self._consumer.subscribe(
-                TOPICS, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+                TOPICS, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
             )
             while not self._stop.is_set():
                 for batch in self._consumer.poll(20_000, 32 << 20, timeout_s=0.1, linger_s=0.02):
@@ -115,7 +116,11 @@ class Follower:
 
     def _on_assign(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         self._assigned |= set(partitions)
-        return dict.fromkeys(partitions, 0)
+        return {tp: self._next.get(tp, 0) for tp in partitions}
+
+    def _on_lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """The broker was away for longer than the session: the books stay, and go on from there."""
+        self._assigned -= set(partitions)
 
     def _on_revoke(self, partitions: Sequence[TopicPartition]) -> None:
         self._assigned -= set(partitions)
@@ -131,6 +136,7 @@ class Follower:
             ENRICHED: self._enter_hop,
         }
         enter[batch.topic](batch)
+        self._next |= batch.next_offsets()
 
     def _enter_raw(self, batch: RecordBatch) -> None:
         origin = _texts(batch, "rerouted-from").str.split_exact(":", 1).struct.unnest()
