@@ -24,11 +24,11 @@ from deploy.local.stack import SERVERS, Stack
 from deploy.local.testing import Platform, Servers, run_command, temporary_home, tools_folder
 
 _OWN_SERVERS = ("KAFKA", "REGISTRY", "POSTGRES", "REDIS")
-_MARKED_FOLDERS = ("integration", "e2e")
+_MARKED_FOLDERS = ("integration", "e2e", "faults")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests under tests/integration and tests/e2e carry the marker of their folder."""
+    """Tests under tests/integration, tests/e2e and tests/faults carry the marker of their folder."""
     for item in items:
         for folder in _MARKED_FOLDERS:
             if CHECKOUT / "tests" / folder in item.path.parents:

@@ -13,7 +13,7 @@ from deploy.local.errors import FAILED
 from deploy.local.layout import CHECKOUT, Layout
 
 # In this order, so that the quick ones fail first.
-FOLDERS = ("unit", "property", "contract", "conformance", "simulation", "integration", "e2e")
+FOLDERS = ("unit", "property", "contract", "conformance", "simulation", "integration", "e2e", "faults")
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -21,9 +21,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "test",
         help="run the static checks and the tests",
         description="Static checks (ruff, mypy --strict, import rules), then unit, property, contract and "
-        "conformance tests, then integration and end to end on real servers that it starts for itself on "
-        "free ports. Further arguments go to pytest; with paths among them only those tests run, without "
-        "the static checks.",
+        "conformance tests, then integration, end to end and faults on real servers that it starts for "
+        "itself on free ports. Further arguments go to pytest; with paths among them only those tests run, "
+        "without the static checks.",
     )
     test.add_argument("--long", action="store_true", help="the long tests too")
     test.add_argument("pytest", nargs=argparse.REMAINDER, metavar="...", help="arguments for pytest")
