@@ -56,6 +56,7 @@ SERVICES = (
     Service("enrich", "enrich_service", "Enrich", _STREAM, 1),
     Service("warehouse", "gold_writer.warehouse", "Warehouse writer", (*_STREAM, "migrate"), 1),
     Service("aggregates", "gold_writer.aggregates", "Aggregates", _STREAM, 1),
+    Service("maintenance", "gold_writer.maintenance", "Scheduled jobs", (*_STREAM, "migrate"), 1),
     Service("ledger", "quality_service.ledger", "Ledger", (*_STREAM, "migrate"), 1),
     # It stops with the doors: nothing depends on it.
     Service("lag", "deploy.observability.lag", "Lag exporter", ("topics", "migrate"), 0),

@@ -18,6 +18,7 @@ from typing import Final
 
 from deltalake import DeltaTable
 
+from gold_writer.lake.commits import unchanged_since
 from gold_writer.lake.tables import TOPIC_ID_PROPERTY
 
 RESUME_FILE: Final = "resume.json"
@@ -33,7 +34,7 @@ class Refused(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Where a new checkpoint begins: made by `rebuild`, valid for one version of the table only."""
+    """Where a new checkpoint begins: made by `rebuild`, valid until rows are appended to the table."""
 
     topic_id: str
     table_version: int
@@ -78,13 +79,17 @@ class CheckpointState:
 
 @dataclass(frozen=True, slots=True)
 class TableState:
-    """A Delta table as the guard sees it. `batch`: the last one of the checkpoint's query, else NONE."""
+    """A Delta table as the guard sees it. `batch`: the last one of the checkpoint's query, else NONE.
+
+    `unchanged_since`: no rows were appended after this version; maintenance may have rewritten files.
+    """
 
     name: str
     topic_id: str | None
     version: int
     batch: int
     has_rows: bool
+    unchanged_since: int
 
     @classmethod
     def read(cls, name: str, path: Path, query_id: str | None) -> TableState:
@@ -96,6 +101,7 @@ class TableState:
             version=table.version(),
             batch=NONE if batch is None else batch,
             has_rows=batch is not None or len(table.file_uris()) > 0,
+            unchanged_since=unchanged_since(path, table.version()),
         )
 
 
@@ -153,7 +159,11 @@ def _first_start(table: TableState, checkpoint: CheckpointState, topic_id: str) 
     if not table.has_rows:
         return None
     resume = checkpoint.resume
-    if resume is not None and resume.topic_id == topic_id and resume.table_version == table.version:
+    if (
+        resume is not None
+        and resume.topic_id == topic_id
+        and table.unchanged_since <= resume.table_version <= table.version
+    ):
         return resume.offsets
     if checkpoint.query_id is None:
         raise _refused(table, "it has rows, but its checkpoint is lost: every row would be written again")

@@ -14,9 +14,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from gold_writer.lake import bootstrap, pipeline, warmup
-from gold_writer.lake.bootstrap import Plan, Planned
+from gold_writer.lake.bootstrap import Planned
 from gold_writer.lake.jvm import Jvm, JvmFailed, StartingJvm
-from gold_writer.lake.maintenance import LogCleaner
 from gold_writer.lake.metrics import LakeMetrics
 from gold_writer.lake.progress import CommitTail, QueryReports, failure
 from gold_writer.lake.room import await_room
@@ -70,11 +69,8 @@ class LakeJob:
     def run(self) -> None:
         """Until stopped. Raises guard.Refused, QueryFailed, JvmFailed and the errors of bootstrap.plan."""
         try:
-            plan = self._start()
-            cleaner = LogCleaner([p.query.table.path(self._settings.lake) for p in plan.queries])
-            cleaner.start()
+            self._start()
             self._supervise()
-            cleaner.close()
         finally:
             self._stop()
 
@@ -100,7 +96,7 @@ class LakeJob:
         self._step("warmed up")
         return spark
 
-    def _start(self) -> Plan:
+    def _start(self) -> None:
         spark = self._open()
         plan = self._plan
         for planned in plan.queries:
@@ -110,12 +106,11 @@ class LakeJob:
         while not all(running.reports.first_trigger_done() for running in self._running):
             self._check_alive()
             if self._stopping.wait(0.05):
-                return plan
+                return
             if time.monotonic() > deadline:
                 raise QueryFailed("the first triggers were not done in time")
         self._stats.ready()
         self._step("ready")
-        return plan
 
     def _supervise(self) -> None:
         topics, next_topic_check = Topics(self._settings.kafka), time.monotonic()

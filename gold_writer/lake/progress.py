@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gold_writer.lake.commits import appended, commit_file, read_commit
 from gold_writer.lake.tables import Table
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ class CommitTail:
     """Follows a table's log from its version at the start: one small file per commit, no JVM, no listing."""
 
     def __init__(self, path: Path, table: Table, version: int) -> None:
-        self._log = path / "_delta_log"
+        self._path = path
         self._arrival = table.arrival
         self._next = version + 1
 
@@ -119,18 +120,13 @@ class CommitTail:
         return found
 
     def _read(self, version: int) -> Commit | None:
-        file = self._log / f"{version:020d}.json"
-        try:
-            visible_ms = int(file.stat().st_mtime * 1000)
-            actions = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-        except FileNotFoundError:
+        actions = read_commit(self._path, version)
+        if actions is None:
             return None
+        visible_ms = int(commit_file(self._path, version).stat().st_mtime * 1000)
         rows, earliest, latest = 0, [], []
-        for action in actions:
-            # A compaction adds files too, but changes no data.
-            if "add" not in action or not action["add"]["dataChange"]:
-                continue
-            statistics = json.loads(action["add"].get("stats") or "{}")
+        for add in appended(actions):
+            statistics = json.loads(add.get("stats") or "{}")
             rows += int(statistics.get("numRecords", 0))
             if self._arrival in statistics.get("minValues", {}):
                 earliest.append(_milliseconds(statistics["minValues"][self._arrival]))

@@ -168,7 +168,7 @@ _PROPERTIES: Final = {
     # A reader without a checkpoint replays at most so many commits; a fact checkpoint is due every 2 minutes.
     "delta.checkpointInterval": "100",
     # A commit a second makes 86,400 log files a day, and every commit lists the folder. Delta itself cleans
-    # up to the last midnight only: maintenance.py does it by the hour.
+    # up to the last midnight only: gold_writer.maintenance does it by the hour.
     "delta.logRetentionDuration": "interval 6 hours",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import polars as pl
@@ -27,20 +28,28 @@ _LATENCY = """
 """
 
 
+_TRACED_COMMITS = 2000
+
+
 class LakeFacts:
-    """`gold/fact_sales` of the lake, without a JVM. Data files never change, so each is read once."""
+    """`gold/fact_sales` of the lake, without a JVM. Data files never change, so each is read once.
+
+    Maintenance replaces files: rows of many small ones in one, or with later revisions. `at` of a row is
+    when it was first there, so it is taken over from the file that held the row before.
+    """
 
     def __init__(self, lake: Path) -> None:
         self._path = lake / "gold" / "fact_sales"
         self._table: DeltaTable | None = None
         self._files: dict[str, pl.DataFrame] = {}
         self._committed_at: dict[str, int] = {}
+        self._replaced: dict[str, list[str]] = {}
         self._version = -1
         self._lock = threading.Lock()
 
     def read(self) -> pl.DataFrame:
-        """One row per fact row (columns LAKE); empty while there is no table yet. `at` is when the
-        commit that brought the row was written, in milliseconds."""
+        """One row per fact row (columns LAKE); empty while there is no table yet. `at` is when the commit
+        that brought the row was written, in milliseconds; null where the log does not go back so far."""
         with self._lock:
             return self._read()
 
@@ -54,46 +63,65 @@ class LakeFacts:
             self._table.update_incremental()
         self._note_commits(self._table.version())
         live = [uri.rsplit("/", 1)[-1] for uri in self._table.file_uris()]
-        self._files = {name: self._files.get(name, _UNREAD) for name in live}
-        for name, frame in self._files.items():
-            if frame is _UNREAD:
-                self._files[name] = self._read_file(name)
-        if len(self._files) == 0:
+        self._files = {name: self._frame(name) for name in live}
+        self._committed_at = {name: at for name, at in self._committed_at.items() if name in self._files}
+        self._replaced.clear()
+        if not self._files:
             return pl.DataFrame(schema=LAKE)
         return pl.concat(self._files.values())
 
     def _note_commits(self, version: int) -> None:
+        # After a restart beside a long log, replaced files stay unread: the times serve only for latency.
+        trace = version - self._version < _TRACED_COMMITS
         for number in range(self._version + 1, version + 1):
             commit = self._path / "_delta_log" / f"{number:020}.json"
-            if not commit.exists():  # cleaned up after a checkpoint: the file's own time must do
+            try:
+                at = int(commit.stat().st_mtime * 1000)
+                actions = [json.loads(line) for line in commit.read_text(encoding="utf-8").splitlines()]
+            except FileNotFoundError:  # cleaned up after a checkpoint
                 continue
-            at = int(commit.stat().st_mtime * 1000)
-            for line in commit.read_text().splitlines():
-                added = json.loads(line).get("add")
-                if added:
-                    self._committed_at[added["path"].rsplit("/", 1)[-1]] = at
+            removed = [_name(action["remove"]) for action in actions if "remove" in action]
+            for name in (_name(action["add"]) for action in actions if "add" in action):
+                if removed and trace:
+                    self._replaced[name] = removed
+                elif not removed:
+                    self._committed_at[name] = at
         self._version = version
 
+    def _frame(self, name: str) -> pl.DataFrame:
+        if name in self._files:
+            return self._files[name]
+        frame = self._read_file(name)
+        if name in self._replaced:
+            earlier = pl.concat(self._before(source) for source in self._replaced[name]).unique("id")
+            frame = frame.drop("at").join(earlier, on="id", how="left", maintain_order="left")
+        return frame
+
+    def _before(self, name: str) -> pl.DataFrame:
+        """When the rows of a file that was replaced were first there; nothing once it was vacuumed."""
+        try:
+            return self._frame(name).select("id", "at")
+        except FileNotFoundError:
+            return pl.DataFrame(schema={"id": pl.Int64, "at": pl.Int64})
+
     def _read_file(self, name: str) -> pl.DataFrame:
-        file = self._path / name
-        at = self._committed_at.get(name) or int(file.stat().st_mtime * 1000)
         return (
-            pl.scan_parquet(file)
-            .filter(pl.col("revision") == 0)
+            pl.scan_parquet(self._path / name)
             .select(
                 id=key64_expr(pl.lit("sale"), pl.col("event_id")),
                 partition=pl.col("partition"),
                 offset=pl.col("offset"),
                 amount_micros=(pl.col("total_amount") * 1_000_000).cast(pl.Int64),
                 ingest_ts=pl.col("ingest_ts").dt.timestamp("ms"),
-                at=pl.lit(at),
+                at=pl.lit(self._committed_at.get(name), dtype=pl.Int64),
             )
             .collect()
             .select(pl.col(column).cast(kind) for column, kind in LAKE.items())
         )
 
 
-_UNREAD = pl.DataFrame()
+def _name(action: dict[str, Any]) -> str:
+    return str(action["path"]).rsplit("/", 1)[-1]
 
 
 async def warehouse_facts(pool: asyncpg.Pool) -> tuple[pl.DataFrame, dict[int, int]]:
@@ -125,5 +153,7 @@ def lake_latency(facts: pl.DataFrame, ids: pl.Series | None = None) -> dict[str,
         facts = facts.filter(pl.col("id").is_in(ids.implode()))
     if facts.is_empty():
         return None
-    waited = facts["at"] - facts["ingest_ts"]
+    waited = (facts["at"] - facts["ingest_ts"]).drop_nulls()
+    if waited.is_empty():
+        return None
     return {"p50": float(waited.quantile(0.5) or 0), "p99": float(waited.quantile(0.99) or 0)}

@@ -30,6 +30,8 @@ from deploy.local.ports import free_base
 from deploy.local.testing import Servers, tools_folder
 from gold_writer.lake.avro import frame_prefix
 from gold_writer.lake.warmup import empty_value
+from gold_writer.maintenance import files
+from gold_writer.maintenance.upkeep import UPKEEP
 from schemas.catalogue import load_topics
 from schemas.registry import RegistryClient
 
@@ -204,8 +206,10 @@ def test_records_are_in_delta_once_through_kills_restarts_and_a_rebuild(world: W
     world.send("sales.enriched.v1", sales(7, 1, revision=1))
     until(lambda: True if len(world.rows("silver/sales")) == 301 else None, 60, "the revision in silver")
 
+    files_are_rewritten_while_records_arrive(world)
+
     # Killed while records arrive: the JVM goes with its parent, and nothing is lost or written twice.
-    world.send("sales.enriched.v1", sales(300, 2000))
+    world.send("sales.enriched.v1", sales(400, 1900))
     process.kill()
     process.wait()
     until(lambda: True if not alive(jvm) else None, 10, "the JVM ends with its parent")
@@ -235,6 +239,32 @@ def check_bronze_and_quarantine(world: World) -> None:
     assert item["amount"] == Decimal("-0.000001")
 
 
+def files_are_rewritten_while_records_arrive(world: World) -> None:
+    """Maintenance commits between Spark's own commits; Spark goes on, and no row is lost or doubled."""
+    rewritten: dict[str, int] = {}
+    for start in range(300, 400, 10):
+        world.send("sales.enriched.v1", sales(start, 10))
+        world.send("sales.raw.v1", [{"event_id": f"event-{start}", "source_system": "Café / 1"}])
+        for upkeep in UPKEEP:
+            path = upkeep.path(world.lake)
+            done = files.compact(path, upkeep, target_bytes=1 << 25, min_files=2)
+            rewritten[upkeep.table] = rewritten.get(upkeep.table, 0) + done.files_in
+            files.z_order(path, upkeep, 1 << 25, 1 << 26)
+            files.vacuum(path, 24, full=True)
+        time.sleep(0.5)
+    world.wait_for_ids("gold/fact_sales", ids(0, 400))
+    world.wait_for_ids("silver/sales", ids(0, 400))
+    assert rewritten["gold/fact_sales"] >= 4, rewritten
+    assert rewritten["silver/sales"] >= 4, rewritten
+    assert rewritten["bronze/sales"] >= 2, rewritten
+    check_once(world, "gold/fact_sales", ids(0, 400), 400)
+    check_once(world, "silver/sales", ids(0, 400), 401)
+    until(lambda: True if len(world.rows("bronze/sales")) == 21 else None, 30, "all raw records in bronze")
+    raw = world.rows("bronze/sales")
+    assert not raw.select("partition", "offset").is_duplicated().any()
+    assert set(raw["source_system"].to_list()) == {"Café / 1", "unknown"}
+
+
 def refuses_without_checkpoint_until_rebuilt(world: World) -> None:
     shutil.rmtree(world.state / "checkpoints" / "fact")
     world.send("sales.enriched.v1", sales(2300, 10))
@@ -245,6 +275,8 @@ def refuses_without_checkpoint_until_rebuilt(world: World) -> None:
     assert "tillstream rebuild lake" in refused.stderr
     assert DeltaTable(str(world.lake / "gold/fact_sales")).to_pyarrow_table().num_rows == 2300
     subprocess.run(world.command("rebuild"), env=world.env(), check=True, timeout=60)
+    for upkeep in UPKEEP:  # Maintenance does not wait for the writer.
+        files.compact(upkeep.path(world.lake), upkeep, target_bytes=1 << 25, min_files=2)
     world.start_ready()
     world.wait_for_ids("gold/fact_sales", ids(2300, 10))
     world.wait_for_ids("silver/sales", ids(2300, 10))

@@ -20,6 +20,7 @@ from deploy.observability.lag.settings import LagSettings
 from enrich_service.settings import EnrichSettings
 from gold_writer.aggregates.settings import AggregatesSettings
 from gold_writer.lake.settings import LakeSettings
+from gold_writer.maintenance.settings import MaintenanceSettings
 from gold_writer.warehouse.settings import WarehouseSettings
 from ingest_service.settings import IngestSettings
 from quality_service.ledger.settings import LedgerSettings
@@ -40,6 +41,7 @@ SETTINGS: dict[str, type[PlatformSettings]] = {
     "lag": LagSettings,
     "lake": LakeSettings,
     "ledger": LedgerSettings,
+    "maintenance": MaintenanceSettings,
     "quality": QualitySettings,
     "query": QuerySettings,
     "warehouse": WarehouseSettings,
@@ -50,6 +52,7 @@ WRITTEN = {
     "quality": {"quality:/var/lib/tillstream/state"},
     "ledger": {"lake:/var/lib/tillstream/lake:ro"},
     "lag": {"lake-state:/var/lib/tillstream/lake-state:ro"},
+    "maintenance": {"lake:/var/lib/tillstream/lake", "maintenance:/var/lib/tillstream/state"},
     "lake": {"lake:/var/lib/tillstream/lake", "lake-state:/var/lib/tillstream/state"},
 }
 VARIABLE = re.compile(r"\$\{(\w+)(:?[-?][^}]*)?\}")

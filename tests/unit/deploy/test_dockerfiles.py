@@ -57,7 +57,11 @@ IMAGES = (
     ),
     Image("query_api/Dockerfile", "builder", "", ("query",), ("query_api",)),
     Image(
-        "gold_writer/Dockerfile", "stores-builder", "stores", ("warehouse", "aggregates"), ("gold_writer",)
+        "gold_writer/Dockerfile",
+        "stores-builder",
+        "stores",
+        ("warehouse", "aggregates", "maintenance"),
+        ("gold_writer",),
     ),
     Image("gold_writer/Dockerfile", "lake-builder", "lake", ("lake",), ("gold_writer",)),
     Image(

@@ -15,8 +15,8 @@ from gold_writer.lake.rebuild import next_offsets, rebuild
 from gold_writer.lake.tables import BRONZE, create
 
 TOPIC, TOPIC_ID = "sales.raw.v1", "abcdefghijklmnopqrstuv"
-EMPTY = TableState("bronze/sales", TOPIC_ID, version=0, batch=NONE, has_rows=False)
-WRITTEN = TableState("bronze/sales", TOPIC_ID, version=7, batch=5, has_rows=True)
+EMPTY = TableState("bronze/sales", TOPIC_ID, version=0, batch=NONE, has_rows=False, unchanged_since=0)
+WRITTEN = TableState("bronze/sales", TOPIC_ID, version=7, batch=5, has_rows=True, unchanged_since=7)
 NEW = CheckpointState(None, planned=NONE, committed=NONE, resume=None)
 KEPT = CheckpointState("query-1", planned=5, committed=5, resume=None)
 
@@ -65,8 +65,9 @@ def test_a_rebuilt_checkpoint_starts_at_its_offsets_while_the_table_is_unchanged
     table = replace(WRITTEN, batch=NONE)
     rebuilt = replace(NEW, resume=Resume(TOPIC_ID, table.version, {0: 10, 1: 0}))
     assert decide(table, rebuilt) == {0: 10, 1: 0}
+    assert decide(replace(table, version=9), rebuilt) == {0: 10, 1: 0}
     with pytest.raises(Refused, match="lost"):
-        decide(replace(table, version=8), rebuilt)
+        decide(replace(table, version=8, unchanged_since=8), rebuilt)
     with pytest.raises(Refused, match="lost"):
         decide(table, replace(rebuilt, resume=Resume("other", table.version, {0: 10})))
 
@@ -91,12 +92,14 @@ def test_states_are_read_from_the_files_of_spark_and_delta(tmp_path: Path) -> No
             (checkpoint / folder / name).touch()
     (checkpoint / "metadata").write_text(json.dumps({"id": "query-1"}))
 
-    assert TableState.read("t", BRONZE.path(tmp_path), None) == TableState("t", TOPIC_ID, 0, NONE, False)
+    assert TableState.read("t", BRONZE.path(tmp_path), None) == TableState("t", TOPIC_ID, 0, NONE, False, 0)
     append(tmp_path, {0: [1]}, Transaction(app_id="query-1", version=10))
 
     assert CheckpointState.read(checkpoint) == CheckpointState("query-1", 10, 9, None)
-    assert TableState.read("t", BRONZE.path(tmp_path), "query-1") == TableState("t", TOPIC_ID, 1, 10, True)
-    assert TableState.read("t", BRONZE.path(tmp_path), "query-2") == TableState("t", TOPIC_ID, 1, NONE, True)
+    assert TableState.read("t", BRONZE.path(tmp_path), "query-1") == TableState("t", TOPIC_ID, 1, 10, True, 1)
+    assert TableState.read("t", BRONZE.path(tmp_path), "query-2") == TableState(
+        "t", TOPIC_ID, 1, NONE, True, 1
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,6 +140,15 @@ def test_rebuild_goes_on_after_the_highest_offset_of_each_partition(tmp_path: Pa
     table = TableState.read(BRONZE.name, BRONZE.path(tmp_path), state.query_id)
     assert check(table, state, TOPIC, TOPIC_ID) == {0: 10, 1: 0, 2: 1}
     assert state.query_id is None
+
+    DeltaTable(str(BRONZE.path(tmp_path))).optimize.compact()
+    compacted = TableState.read(BRONZE.name, BRONZE.path(tmp_path), None)
+    assert (compacted.version, compacted.unchanged_since) == (3, 2)
+    assert check(compacted, state, TOPIC, TOPIC_ID) == {0: 10, 1: 0, 2: 1}
+
+    append(tmp_path, {1: [0]})
+    with pytest.raises(Refused, match="lost"):
+        check(TableState.read(BRONZE.name, BRONZE.path(tmp_path), None), state, TOPIC, TOPIC_ID)
 
 
 def test_rebuild_refuses_rows_of_another_topic(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pyarrow as pa
 from deltalake import DeltaTable, write_deltalake
 
-from gold_writer.lake.maintenance import clean
 from gold_writer.lake.tables import BRONZE, create
+from gold_writer.maintenance.logs import clean
 
 HOUR = 3600.0
 

@@ -1,0 +1,1 @@
+"""Scheduled work on the stores, apart from the hot path."""
