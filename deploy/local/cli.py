@@ -18,6 +18,7 @@ VERB_MODULES = (
     "deploy.local.verbs_rebuild",
     "deploy.local.verbs_doctor",
     "deploy.local.verbs_test",
+    "deploy.local.verbs_bench",
 )
 _INTERRUPTED = 130
 

@@ -1,0 +1,1 @@
+"""Benchmarks: `./tillstream bench NAME`. See README.md of this folder."""
