@@ -12,7 +12,7 @@ import sys
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from schemas.catalogue import CatalogueError, load_topics
+from schemas.catalogue import BareTopic, CatalogueError, load_captured, load_topics
 
 _TIMEOUT_S = 20
 
@@ -27,7 +27,7 @@ def create_topics(bootstrap: str) -> list[str]:
     Raises `TopicError`; `KafkaException` if the broker is away.
     """
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    wanted = load_topics()
+    wanted: dict[str, BareTopic] = {**load_topics(), **load_captured()}
     there = client.list_topics(timeout=_TIMEOUT_S).topics
     for topic in wanted.values():
         found = len(there[topic.name].partitions) if topic.name in there else topic.partitions

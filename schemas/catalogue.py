@@ -13,10 +13,8 @@ from schemas.registry import RegistryClient
 HERE: Final = Path(__file__).parent
 COMPATIBILITIES: Final = frozenset({"NONE", "BACKWARD", "BACKWARD_TRANSITIVE", "FORWARD", "FULL"})
 CLEANUP_POLICIES: Final = frozenset({"delete", "compact", "compact,delete"})
-_REQUIRED: Final = frozenset(
-    {"owner", "producers", "consumers", "key", "partitions", "retention_ms", "schema"}
-)
-_OPTIONAL: Final = frozenset({"replication_factor", "compatibility", "cleanup_policy", "config"})
+_REQUIRED: Final = frozenset({"owner", "producers", "consumers", "key", "partitions", "retention_ms"})
+_OPTIONAL: Final = frozenset({"replication_factor", "compatibility", "cleanup_policy", "config", "note"})
 
 
 class CatalogueError(ValueError):
@@ -24,8 +22,12 @@ class CatalogueError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
-    """One topic. ``config`` is its whole configuration as Kafka takes it, retention included."""
+class BareTopic:
+    """One topic. ``config`` is its whole configuration as Kafka takes it, retention included.
+
+    Those of change data capture are no more than that: their schema follows the captured table, and the
+    connector registers it.
+    """
 
     name: str
     owner: str
@@ -38,8 +40,6 @@ class Topic:
     cleanup_policy: str
     compatibility: str
     config: Mapping[str, str]
-    schema_path: Path
-    schema_text: str
 
     @property
     def subject(self) -> str:
@@ -47,33 +47,79 @@ class Topic:
         return f"{self.name}-value"
 
 
+@dataclass(frozen=True, slots=True)
+class Topic(BareTopic):
+    """A topic whose schema is ours."""
+
+    schema_path: Path
+    schema_text: str
+
+
 def load_topics(path: Path = HERE / "topics.yaml") -> dict[str, Topic]:
-    """Every topic by name, in the order of the file. Raises :class:`CatalogueError`."""
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(document, dict) or not isinstance(document.get("topics"), dict):
-        raise CatalogueError(f"{path.name} has no mapping 'topics'")
-    defaults = document.get("defaults", {})
-    return {name: _topic(name, entry, defaults, path.parent) for name, entry in document["topics"].items()}
+    """Every topic with a schema of ours by name, in the order of the file.
+
+    Raises :class:`CatalogueError`.
+    """
+    document = _document(path)
+    defaults, topics = document.get("defaults", {}), _section(document, "topics", path)
+    return {name: _topic(name, entry, defaults, path.parent) for name, entry in topics.items()}
 
 
-def register_all(client: RegistryClient, topics: Mapping[str, Topic] | None = None) -> dict[str, int]:
+def load_captured(path: Path = HERE / "topics.yaml") -> dict[str, BareTopic]:
+    """The topics that change data capture writes, by name. Raises :class:`CatalogueError`."""
+    document = _document(path)
+    if "captured" not in document:
+        return {}
+    defaults, topics = document.get("defaults", {}), _section(document, "captured", path)
+    return {name: BareTopic(**_settings(name, entry, defaults, _REQUIRED)) for name, entry in topics.items()}
+
+
+def register_all(
+    client: RegistryClient,
+    topics: Mapping[str, Topic] | None = None,
+    captured: Mapping[str, BareTopic] | None = None,
+) -> dict[str, int]:
     """Register every schema under its subject, compatibility level first; topic -> schema id.
 
+    Captured topics get their level only, so that the registry refuses a table's incompatible change.
     Repeating it changes nothing. Raises ``SchemaRejected`` or ``RegistryUnavailable``.
     """
     ids = {}
     for topic in (load_topics() if topics is None else topics).values():
         client.set_compatibility(topic.subject, topic.compatibility)
         ids[topic.name] = client.register(topic.subject, topic.schema_text)
+    for bare in (load_captured() if captured is None else captured).values():
+        client.set_compatibility(bare.subject, bare.compatibility)
     return ids
 
 
+def _document(path: Path) -> dict[str, Any]:
+    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise CatalogueError(f"{path.name} is no mapping")
+    return document
+
+
+def _section(document: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
+    section = document.get(name)
+    if not isinstance(section, dict):
+        raise CatalogueError(f"{path.name} has no mapping {name!r}")
+    return section
+
+
 def _topic(name: str, entry: Any, defaults: Mapping[str, Any], folder: Path) -> Topic:
+    settings = _settings(name, entry, defaults, _REQUIRED | {"schema"})
+    schema_path = folder / str(entry["schema"])
+    return Topic(**settings, schema_path=schema_path, schema_text=_schema_text(name, schema_path))
+
+
+def _settings(name: str, entry: Any, defaults: Mapping[str, Any], required: frozenset[str]) -> dict[str, Any]:
+    """The arguments of :class:`BareTopic`."""
     if not isinstance(entry, dict):
         raise CatalogueError(f"{name}: is no mapping")
-    if missing := _REQUIRED - entry.keys():
+    if missing := required - entry.keys():
         raise CatalogueError(f"{name}: lacks {', '.join(sorted(missing))}")
-    if unknown := entry.keys() - _REQUIRED - _OPTIONAL:
+    if unknown := entry.keys() - required - _OPTIONAL:
         raise CatalogueError(f"{name}: unknown {', '.join(sorted(unknown))}")
     merged = {
         "replication_factor": 1,
@@ -87,22 +133,19 @@ def _topic(name: str, entry: Any, defaults: Mapping[str, Any], folder: Path) -> 
     _one_of(name, "cleanup_policy", policy, CLEANUP_POLICIES)
     _one_of(name, "compatibility", merged["compatibility"], COMPATIBILITIES)
     config = {**own, "retention.ms": retention, "cleanup.policy": policy}
-    schema_path = folder / str(entry["schema"])
-    return Topic(
-        name=name,
-        owner=str(entry["owner"]),
-        producers=tuple(entry["producers"]),
-        consumers=tuple(entry["consumers"]),
-        key=str(entry["key"]),
-        partitions=_integer(name, merged, "partitions", 1),
-        replication_factor=_integer(name, merged, "replication_factor", 1),
-        retention_ms=retention,
-        cleanup_policy=policy,
-        compatibility=merged["compatibility"],
-        config={option: str(value) for option, value in config.items()},
-        schema_path=schema_path,
-        schema_text=_schema_text(name, schema_path),
-    )
+    return {
+        "name": name,
+        "owner": str(entry["owner"]),
+        "producers": tuple(entry["producers"]),
+        "consumers": tuple(entry["consumers"]),
+        "key": str(entry["key"]),
+        "partitions": _integer(name, merged, "partitions", 1),
+        "replication_factor": _integer(name, merged, "replication_factor", 1),
+        "retention_ms": retention,
+        "cleanup_policy": policy,
+        "compatibility": merged["compatibility"],
+        "config": {option: str(value) for option, value in config.items()},
+    }
 
 
 def _integer(name: str, entry: Mapping[str, Any], field: str, least: int) -> int:

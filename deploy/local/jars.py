@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,20 @@ def components() -> tuple[Component, ...]:
             lambda layout: layout.registry_app,
             artifact=f"io.apicurio:apicurio-registry-app:{VERSIONS.registry}:tar.gz:all",
             finish=_unpack,
+        ),
+        Component(
+            "debezium",
+            "Debezium's Postgres connector",
+            lambda layout: layout.connect_plugins / "debezium",
+            artifact=f"io.debezium:debezium-connector-postgres:{VERSIONS.debezium}:tar.gz:plugin",
+            finish=_unpack,
+        ),
+        Component(
+            "avro-converter",
+            "Connect's Avro converter",
+            lambda layout: layout.connect_plugins / "avro-converter",
+            {"registry.version": VERSIONS.registry},
+            finish=_declare_converter,
         ),
         Component(
             "spark",
@@ -169,6 +184,18 @@ def _unpack(folder: Path, _java: Java) -> None:
                 tar.extraction_filter = tarfile.data_filter
             tar.extractall(folder)  # noqa: S202
         archive.unlink()
+
+
+def _declare_converter(folder: Path, _java: Java) -> None:
+    """The service manifest that the converter's own jar lacks (KIP-898).
+
+    With one for each plugin, Connect need not read every class of every jar when it starts.
+    """
+    with zipfile.ZipFile(folder / "tillstream-manifest.jar", "w") as jar:
+        jar.writestr(
+            "META-INF/services/org.apache.kafka.connect.storage.Converter",
+            "io.apicurio.registry.utils.converter.AvroConverter\n",
+        )
 
 
 def _compile(folder: Path, java: Java) -> None:

@@ -116,6 +116,11 @@ class Layout:
         return self.tools / "kafka-jars"
 
     @property
+    def connect_plugins(self) -> Path:
+        """One folder a plugin, each with a class loader of its own."""
+        return self.tools / "connect-plugins"
+
+    @property
     def registry_app(self) -> Path:
         return self.tools / "registry"
 

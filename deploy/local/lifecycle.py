@@ -29,7 +29,7 @@ from deploy.local.ports import require_free
 from deploy.local.program import Program
 from deploy.local.progress import Steps
 from deploy.local.services import SERVICES
-from deploy.local.stack import SERVERS, Stack
+from deploy.local.stack import DEPENDENT_SERVERS, SERVERS, Stack
 from deploy.local.supervision import Supervisor, log_file
 
 # Kafka's segments, the lake and the logs of a first day.
@@ -142,7 +142,7 @@ def _tasks(
     for name, (title, needs, action) in _SETUP.items():
         if all(need in programs for need in needs):
             tasks[name] = (needs, partial(_setup, steps, title, action, stack))
-    after = {service.name: service.after for service in SERVICES}
+    after = {**DEPENDENT_SERVERS, **{service.name: service.after for service in SERVICES}}
     for name, program in programs.items():
         needs = tuple(need for need in after.get(name, ()) if need in tasks or need in programs)
         tasks[name] = (needs, partial(_start, supervisor, stack.layout, program, steps, given_up))
@@ -222,6 +222,7 @@ def _run_graph(tasks: Mapping[str, Task], given_up: threading.Event) -> list[Not
 def _stop_tiers(names: list[str]) -> list[list[str]]:
     """Doors, then the chain, then the servers."""
     tier_of = {service.name: service.stop_tier for service in SERVICES}
+    tier_of |= dict.fromkeys(DEPENDENT_SERVERS, max(tier_of.values()))
     last = max(tier_of.values()) + 1
     tiers = [[name for name in names if tier_of.get(name, last) == tier] for tier in range(last + 1)]
     return [tier for tier in tiers if tier]

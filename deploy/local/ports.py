@@ -25,6 +25,8 @@ OFFSETS: Mapping[str, int] = {
     "postgres": 32,
     "redis": 79,
     "registry": 81,
+    "connectors": 82,
+    "connect": 83,
     "kafka": 92,
     "kafka controller": 93,
 }

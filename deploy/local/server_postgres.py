@@ -39,6 +39,8 @@ _SETTINGS = {
     "checkpoint_timeout": "15min",
     "wal_level": "logical",
     "wal_compression": "on",
+    # A slot whose reader stays away gives up, rather than fill the disk.
+    "max_slot_wal_keep_size": "4GB",
     "random_page_cost": "1.1",
     "jit": "off",
     "timezone": "UTC",

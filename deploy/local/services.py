@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from deploy.local import probes, server_postgres, server_redis, server_registry
+from deploy.local import probes, server_connect, server_postgres, server_redis, server_registry
 from deploy.local.java import Java
 from deploy.local.layout import CHECKOUT, Layout
 from deploy.local.ports import HOST, Ports
@@ -60,6 +60,7 @@ SERVICES = (
     Service("ledger", "quality_service.ledger", "Ledger", (*_STREAM, "migrate"), 1),
     # It stops with the doors: nothing depends on it.
     Service("lag", "deploy.observability.lag", "Lag exporter", ("topics", "migrate"), 0),
+    Service("connectors", "deploy.connect", "Connectors", (*_STREAM, "migrate"), 0),
     Service("ingest", "ingest_service", "Ingest", (*_STREAM, "redis"), 0),
     Service("query", "query_api", "Query API", ("migrate", "redis"), 0),
 )
@@ -109,7 +110,15 @@ def environment(layout: Layout, ports: Ports, java: Java) -> dict[str, str]:
 
 def _own(service: Service, layout: Layout, ports: Ports) -> dict[str, str]:
     return {
+        **(_connectors(layout, ports) if service.name == "connectors" else {}),
         "TILLSTREAM_SERVICE": service.name,
         "TILLSTREAM_HTTP_PORT": str(ports[service.name]),
         "TILLSTREAM_STATE": str(layout.state / service.name),
+    }
+
+
+def _connectors(layout: Layout, ports: Ports) -> dict[str, str]:
+    return {
+        "TILLSTREAM_CONNECT_URL": ports.url("connect"),
+        "TILLSTREAM_CDC_PASSWORD": server_connect.password(layout),
     }

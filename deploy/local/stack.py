@@ -7,7 +7,14 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local import server_kafka, server_postgres, server_redis, server_registry, services
+from deploy.local import (
+    server_connect,
+    server_kafka,
+    server_postgres,
+    server_redis,
+    server_registry,
+    services,
+)
 from deploy.local.errors import NOT_RUNNING, CommandError
 from deploy.local.java import Java
 from deploy.local.layout import Layout, read_json
@@ -16,6 +23,8 @@ from deploy.local.program import Program
 from deploy.local.supervision import Supervisor
 
 SERVERS = ("kafka", "registry", "postgres", "redis")
+# Servers that need others, by what they need; without one of them the rest runs on.
+DEPENDENT_SERVERS: Mapping[str, tuple[str, ...]] = {"connect": ("kafka",)}
 # Names of `status --json` that later parts of the platform fill in.
 _URL_NAMES = (
     *("ingest", "query", "graphql", "console", "kafka", "registry", "connect", "postgres", "redis"),
@@ -80,6 +89,8 @@ class Stack:
                 return server_postgres.program(self.layout, self.ports)
             case "redis":
                 return server_redis.program(self.layout, self.ports)
+            case "connect":
+                return server_connect.program(self.layout, self.ports, self.java)
             case _:
                 service = next(s for s in services.SERVICES if s.name == name)
                 return services.program(service, self.layout, self.ports, self.java)
@@ -95,6 +106,7 @@ class Stack:
             "console": f"{query}/",
             "kafka": f"{HOST}:{ports['kafka']}",
             "registry": server_registry.url(ports),
+            "connect": ports.url("connect"),
             "postgres": server_postgres.dsn(self.layout, ports),
             "redis": server_redis.url(self.layout, ports),
         }
@@ -104,7 +116,7 @@ class Stack:
 
 def names_in_tree() -> tuple[str, ...]:
     """Servers, then the services whose packages exist, in starting order."""
-    return (*SERVERS, *(service.name for service in services.existing()))
+    return (*SERVERS, *DEPENDENT_SERVERS, *(service.name for service in services.existing()))
 
 
 def no_urls() -> dict[str, str | None]:

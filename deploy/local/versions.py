@@ -17,6 +17,7 @@ class Versions:
     maven_dependency_plugin: str
     kafka: str
     kafka_log4j: str
+    debezium: str
     registry: str
     spark: str
     delta: str
@@ -31,6 +32,7 @@ def load(path: Path = _FILE) -> Versions:
         maven_dependency_plugin=str(table["maven"]["dependency_plugin"]),
         kafka=str(table["kafka"]["version"]),
         kafka_log4j=str(table["kafka"]["log4j"]),
+        debezium=str(table["connect"]["debezium"]),
         registry=str(table["registry"]["version"]),
         spark=str(table["spark"]["version"]),
         delta=str(table["spark"]["delta"]),

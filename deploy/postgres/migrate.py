@@ -50,15 +50,19 @@ class Migration:
 
 
 def load_migrations(folder: Path = MIGRATIONS) -> list[Migration]:
-    """Read the files in order. Raises `MigrationError` unless their numbers are 1, 2, 3, ..."""
+    """Read the files in order; gaps between their numbers are allowed.
+
+    Raises `MigrationError` where a name is not NNNN_name.sql or two files have one number.
+    """
     found = []
     for path in sorted(folder.glob("*.sql")):
         number, _, name = path.stem.partition("_")
         if not number.isdigit() or not name:
             raise MigrationError(f"{path.name}: a migration is named NNNN_name.sql")
         found.append(Migration(int(number), name, path.read_text(encoding="utf-8")))
-    if [m.version for m in found] != list(range(1, len(found) + 1)):
-        raise MigrationError(f"migrations must be numbered from 1 without gaps: {[m.version for m in found]}")
+    versions = [m.version for m in found]
+    if twice := sorted({version for version in versions if versions.count(version) > 1}):
+        raise MigrationError(f"two migrations have one number: {twice}")
     return found
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from deploy.local import server_kafka, server_postgres
-from deploy.local.layout import CHECKOUT
+from deploy.connect.settings import ConnectorsSettings
+from deploy.local import server_connect, server_kafka, server_postgres
+from deploy.local.layout import CHECKOUT, Layout
 from deploy.local.ports import Ports
 from deploy.local.services import SERVICES, Service
 from deploy.local.versions import VERSIONS
@@ -28,7 +29,7 @@ from quality_service.settings import QualitySettings
 from query_api.settings import QuerySettings
 from streamkit.settings import PlatformSettings
 
-SERVERS = {"kafka", "registry", "postgres", "redis"}
+SERVERS = {"kafka", "registry", "postgres", "redis", "connect"}
 ONCE = {
     "topics": ["python", "-m", "deploy.topics"],
     "schemas": ["python", "-m", "schemas", "register"],
@@ -36,6 +37,7 @@ ONCE = {
 }
 SETTINGS: dict[str, type[PlatformSettings]] = {
     "aggregates": AggregatesSettings,
+    "connectors": ConnectorsSettings,
     "enrich": EnrichSettings,
     "ingest": IngestSettings,
     "lag": LagSettings,
@@ -135,6 +137,8 @@ def test_every_image_is_built_here_or_pinned_to_the_version_of_the_embedded_stac
         "postgres": f"docker.io/library/postgres:{postgres}",
         "redis": f"docker.io/valkey/valkey:{valkey}",
     }
+    connect = CONTAINERS["connect"]["build"]["args"]["KAFKA_IMAGE"]
+    assert connect == CONTAINERS["kafka"]["image"]
     built = [found["image"] for found in CONTAINERS.values() if "build" in found]
     assert all(re.fullmatch(r"tillstream/[a-z]+:\$\{TILLSTREAM_TAG:-local\}", image) for image in built)
 
@@ -195,6 +199,18 @@ def test_no_environment_holds_a_password_in_clear() -> None:
                 assert VARIABLE.fullmatch(value), f"{name}: {key}"
             elif "://" in str(value) and "@" in str(value):
                 assert ":${" in value, f"{name}: {key}"
+
+
+def test_connect_is_given_what_the_connectors_files_refer_to(tmp_path: Path) -> None:
+    embedded = server_connect.environment(Layout(tmp_path, tmp_path).create(), Ports(17000))
+    files = "".join(path.read_text() for path in (CHECKOUT / "deploy" / "connect").glob("*.json"))
+    environment = CONTAINERS["connect"]["environment"]
+    assert set(re.findall(r"\$\{env:(\w+)\}", files)) == set(environment) == set(embedded)
+    assert environment["TILLSTREAM_CDC_USER"] == embedded["TILLSTREAM_CDC_USER"]
+    assert (
+        environment["TILLSTREAM_CDC_PASSWORD"]
+        == CONTAINERS["connectors"]["environment"]["TILLSTREAM_CDC_PASSWORD"]
+    )
 
 
 def test_kafka_has_the_properties_of_the_embedded_broker() -> None:

@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 
 from deploy.docker.lock_subset import normalised, requirements
 from deploy.local.layout import CHECKOUT
+from deploy.local.versions import VERSIONS
 
 BASE = "docker.io/library/python:3.11.14-slim-bookworm"
 OURS = {"schemas", "streamkit"}
@@ -65,9 +66,19 @@ IMAGES = (
     ),
     Image("gold_writer/Dockerfile", "lake-builder", "lake", ("lake",), ("gold_writer",)),
     Image(
+        "deploy/docker/connectors/Dockerfile",
+        "builder",
+        "",
+        ("connectors",),
+        ("deploy",),
+        part="deploy/connect",
+    ),
+    Image(
         "deploy/docker/setup/Dockerfile", "builder", "", ("quality", "warehouse"), ("deploy",), has_http=False
     ),
 )
+# Kafka's own image with our plugins: no Python of ours runs in it.
+CONNECT = "deploy/docker/connect/Dockerfile"
 each_image = pytest.mark.parametrize("image", IMAGES, ids=lambda image: image.name)
 
 
@@ -93,8 +104,20 @@ def test_every_dockerfile_of_the_tree_is_known_here_and_used_by_compose() -> Non
     tree |= {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "deploy").rglob("Dockerfile")}
     containers = yaml.safe_load((CHECKOUT / "compose.yaml").read_text())["services"].values()
     used = {(c["build"]["dockerfile"], c["build"].get("target", "")) for c in containers if "build" in c}
-    assert used == {(image.dockerfile, image.stage) for image in IMAGES}
-    assert tree == {image.dockerfile for image in IMAGES}
+    assert used == {(CONNECT, ""), *((image.dockerfile, image.stage) for image in IMAGES)}
+    assert tree == {CONNECT, *(image.dockerfile for image in IMAGES)}
+
+
+def test_connect_is_kafkas_image_with_the_pinned_version_and_no_root() -> None:
+    text = (CHECKOUT / CONNECT).read_text()
+    assert f"ARG KAFKA_IMAGE=docker.io/apache/kafka:{VERSIONS.kafka}\n" in text
+    final = _stages(CONNECT)[""]
+    assert final[0] == "FROM ${KAFKA_IMAGE}"
+    assert _of(final, "COPY") == ["--from=builder /opt/connect /opt/connect"]
+    assert _of(final, "USER") == ["1000"]
+    assert len(_of(final, "HEALTHCHECK")) == 1
+    (command,) = _of(final, "CMD")
+    assert json.loads(command) == ["/opt/kafka/bin/connect-distributed.sh", "/opt/connect/worker.properties"]
 
 
 @each_image

@@ -9,9 +9,9 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import NewTopic
 
 from deploy import topics
-from schemas.catalogue import load_topics
+from schemas.catalogue import BareTopic, load_captured, load_topics
 
-WANTED = load_topics()
+WANTED: dict[str, BareTopic] = {**load_topics(), **load_captured()}
 
 
 class Created:

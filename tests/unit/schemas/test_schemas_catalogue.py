@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.catalogue import CatalogueError, load_topics, register_all
+from schemas.catalogue import CatalogueError, load_captured, load_topics, register_all
 from schemas.registry import RegistryClient
 
 VALID = """
@@ -35,6 +35,20 @@ def test_the_platforms_topics_are_all_there() -> None:
     assert {f"sales.{stage}.v1" for stage in stages} <= topics.keys()
     assert {"dim.customers.v1", "dim.products.v1"} <= topics.keys()
     assert {topic.compatibility for topic in topics.values()} == {"BACKWARD"}
+
+
+def test_captured_tables_are_kept_for_days_only() -> None:
+    captured = load_captured()
+    tables = ("customers", "products", "stock_levels", "price_list")
+    assert list(captured) == [*(f"cdc.shop.{table}" for table in tables), "__debezium-heartbeat.cdc"]
+    assert all(0 < topic.retention_ms <= 3 * 24 * 3600 * 1000 for topic in captured.values())
+    assert {topic.compatibility for topic in captured.values()} == {"BACKWARD"}
+
+
+def test_mistake_in_a_captured_topic_is_named(tmp_path: Path) -> None:
+    text = VALID + "captured:\n  c:\n    owner: o\n"
+    with pytest.raises(CatalogueError, match="c: lacks consumers, key"):
+        load_captured(catalogue(tmp_path, text))
 
 
 def test_what_is_kept_for_ever_is_what_the_ledger_and_replay_need() -> None:
@@ -90,6 +104,8 @@ def test_compatibility_is_set_before_the_schema_is_registered() -> None:
             calls.append(("schema", subject))
             return len(calls)
 
-    topics = load_topics()
-    assert list(register_all(Recorder(), topics)) == list(topics)
+    topics, captured = load_topics(), load_captured()
+    assert list(register_all(Recorder(), topics, captured)) == list(topics)
+    # The schema of a captured topic is the connector's to register.
+    assert calls[2 * len(topics) :] == [("level", t.subject, "BACKWARD") for t in captured.values()]
     assert calls[:2] == [("level", "sales.raw.v1-value", "BACKWARD"), ("schema", "sales.raw.v1-value")]
