@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Final
 
 import orjson
+import polars as pl
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
@@ -26,6 +27,7 @@ from ingest_service.problems import Problem, retry_later
 from ingest_service.rate_limit import RateLimiter
 from ingest_service.readiness import Gate
 from ingest_service.records import Origin
+from ingest_service.replays import BadReplay
 from ingest_service.settings import IngestSettings
 from ingest_service.tracing import traceparent
 from streamkit.clock import Clock
@@ -37,6 +39,7 @@ NDJSON: Final = frozenset({"application/x-ndjson", "application/ndjson", "applic
 LoadId = Annotated[
     str | None, Query(pattern=r"^[\x21-\x7e]{1,200}$", description="a new one per request unless given")
 ]
+ReplayId = Annotated[str, Query(pattern=r"^replay-[\x21-\x7e]{1,100}$", description="of the replay")]
 Source = Annotated[
     str | None, Query(pattern=r"^[^\x00-\x1f]{0,99}[^\x00-\x20]$", description="of items that do not say")
 ]
@@ -105,7 +108,7 @@ async def post_sales(
 ) -> Response:
     """A sale, an array of sales, or NDJSON. Answers once the broker has acknowledged all of them."""
     defaults = Defaults(source and source.strip(), currency)
-    return await _accept(request, service, response, defaults, load_id=load_id, items=items)
+    return await _events(request, service, response, defaults, load_id=load_id, items=items)
 
 
 @router.post("/webhooks/{source}", status_code=202)
@@ -121,7 +124,23 @@ async def post_webhook(
 ) -> Response:
     """As `/v1/events/sales`, with the source in the path."""
     defaults = Defaults(source, currency, fixed_source=True)
-    return await _accept(request, service, response, defaults, load_id=load_id, items=items)
+    return await _events(request, service, response, defaults, load_id=load_id, items=items)
+
+
+@router.post("/replays/sales", status_code=202)
+async def post_replays(
+    *, request: Request, service: Ingest, response: Response, load_id: ReplayId
+) -> Response:
+    """Mended items of quarantine as NDJSON, each a line `{"item_id", "attempt", "sale"}`."""
+    origin = Origin(load_id, traceparent(), "json", ordinals_identify=False)
+
+    def answer(body: bytes) -> bytes:
+        identified, mended = service.pipeline.accept_replays(body, origin)
+        told = outcomes(identified)
+        told = told.with_columns(mended.of(told["index"] + 1)["item_id"])
+        return _content(identified, load_id, told.filter(pl.col("outcome") != "accepted"))
+
+    return await _accept(request, service, response, answer)
 
 
 @router.post("/files", status_code=202)
@@ -171,7 +190,7 @@ async def get_job(service: Ingest, job_id: str) -> Response:
     return _json({field: getattr(job, field) for field in told}, 200)
 
 
-async def _accept(
+async def _events(
     request: Request,
     service: Service,
     response: Response,
@@ -182,24 +201,36 @@ async def _accept(
 ) -> Response:
     origin = Origin(load_id or str(uuid.uuid4()), traceparent(), "json", ordinals_identify=False)
     lines = request.headers.get("content-type", "").partition(";")[0].strip().lower() in NDJSON
+
+    def answer(body: bytes) -> bytes:
+        identified = service.pipeline.accept_json(body, defaults, origin, lines=lines)
+        return _content(identified, origin.load_id, outcomes(identified) if items else None)
+
+    return await _accept(request, service, response, answer)
+
+
+async def _accept(
+    request: Request, service: Service, response: Response, answer: Callable[[bytes], bytes]
+) -> Response:
+    """Read the body within the bounds, and answer it in a thread."""
     with _admitted(service) as reservation:
         body = await bodies.read(request, service.settings.ingest_max_body, reservation)
         if not body or body.isspace():
             raise Problem(400, "the body is empty; send a JSON object, an array, or NDJSON")
-        work = partial(_answered, service, body, defaults, origin, lines=lines, items=items)
+        work = partial(_answered, service, body, answer)
         content = await to_thread.run_sync(work, limiter=service.threads)
     return Response(content, 202, dict(response.headers), "application/json")
 
 
-def _answered(
-    service: Service, body: bytes, defaults: Defaults, origin: Origin, *, lines: bool, items: bool
-) -> bytes:
+def _answered(service: Service, body: bytes, answer: Callable[[bytes], bytes]) -> bytes:
     """Runs in a thread: the event loop goes on while this one parses and waits for the broker."""
     settings = service.settings
     try:
-        identified = service.pipeline.accept_json(body, defaults, origin, lines=lines)
+        return answer(body)
     except NotJson as error:
         raise problems.not_json(body, str(error), error.position) from error
+    except BadReplay as error:
+        raise Problem(400, str(error), index=error.index) from error
     except TooManyItems as error:
         detail = f"the body holds more than {settings.ingest_max_items} items; send it in parts"
         raise Problem(413, detail) from error
@@ -211,10 +242,9 @@ def _answered(
     except BrokerError as error:
         detail = f"Kafka did not acknowledge: {error}; send the same request again, repeats are recognised"
         raise retry_later(detail, 2) from error
-    return _content(identified, origin.load_id, items)
 
 
-def _content(identified: Identified, load_id: str, items: bool) -> bytes:
+def _content(identified: Identified, load_id: str, items: pl.DataFrame | None) -> bytes:
     summary = orjson.dumps(
         {
             "load_id": load_id,
@@ -222,10 +252,10 @@ def _content(identified: Identified, load_id: str, items: bool) -> bytes:
             "quarantined": identified.refused.height,
         }
     )
-    if not items:
+    if items is None:
         return summary
     # Columns to JSON without an object per item.
-    return b"".join([summary[:-1], b',"items":', outcomes(identified).write_json().encode(), b"}"])
+    return b"".join([summary[:-1], b',"items":', items.write_json().encode(), b"}"])
 
 
 @contextmanager

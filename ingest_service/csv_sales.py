@@ -24,6 +24,7 @@ from ingest_service.model import (
     Defaults,
     Parsed,
     Refusal,
+    context,
     merged,
     no_attributes,
     refused_frame,
@@ -216,11 +217,16 @@ class _Lines:
         for row in wide.iter_rows(named=True):
             found = self._judged(row)
             if isinstance(found, Refusal):
-                located = replace(found, detail=f"line {row['line']}: {found.detail}")
+                located = replace(
+                    found, detail=f"line {row['line']}: {found.detail}", context=self._context(row)
+                )
                 refused.append((row["ordinal"], row["payload"], located))
             else:
                 sales.append({"ordinal": row["ordinal"], **found})
         return Parsed(sales_frame(sales), refused_frame(refused))
+
+    def _context(self, row: Mapping[str, Any]) -> str | None:
+        return context(self._defaults, columns=self._header.columns, line_no=row["line_no"])
 
     def _judged(self, row: Mapping[str, Any]) -> careful.Sale | Refusal:
         if row["flaw"] is not None:

@@ -8,6 +8,7 @@ than `careful.json_item`: no nesting, no exponents, no long numbers, no surrogat
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from decimal import Decimal
 from typing import Final
 
@@ -24,6 +25,7 @@ from ingest_service.model import (
     Parsed,
     Refusal,
     attributes_column,
+    context,
     merged,
     no_attributes,
     refused_frame,
@@ -152,7 +154,8 @@ def _one_by_one(items: pl.DataFrame, defaults: Defaults, whole_body: bool) -> Pa
     for ordinal, payload in items.select("ordinal", "payload").iter_rows():
         found = _judged(payload, ordinal, defaults, whole_body)
         if isinstance(found, Refusal):
-            refused.append((ordinal, _own_bytes(payload, whole_body), found))
+            told = replace(found, context=context(defaults))
+            refused.append((ordinal, _own_bytes(payload, whole_body), told))
         else:
             sales.append({"ordinal": ordinal, **found})
     return Parsed(sales_frame(sales), refused_frame(refused))

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Any, Final
 
 import numpy as np
+import orjson
 import polars as pl
 import pyarrow as pa
 
@@ -48,6 +49,7 @@ REFUSED: Final = pl.Schema(
         "source_system": pl.String,
         "amount_micros": pl.Int64,
         "currency": pl.String,
+        "context": pl.String,
     }
 )
 
@@ -84,13 +86,17 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why an item is no sale, and what could be read of it all the same."""
+    """Why an item is no sale, and what could be read of it all the same.
+
+    `context`: JSON, what a replay needs beside the bytes (`model.context`).
+    """
 
     detail: str
     event_id: str | None = None
     source_system: str | None = None
     amount_micros: int | None = None
     currency: str | None = None
+    context: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,23 @@ class Parsed:
 
     def __len__(self) -> int:
         return self.sales.height + self.refused.height
+
+
+def context(
+    defaults: Defaults, *, columns: Sequence[str] | None = None, line_no: int | None = None
+) -> str | None:
+    """What the door knew of an item beside its bytes, as JSON; None where that is nothing.
+
+    `columns`: the fields of its file in order; `line_no`: the line of its invoice.
+    """
+    known = {
+        "columns": None if columns is None else list(columns),
+        "line_no": line_no,
+        "source_system": defaults.source,
+        "currency": defaults.currency,
+    }
+    told = {name: value for name, value in known.items() if value is not None}
+    return orjson.dumps(told).decode() if told else None
 
 
 def sales_frame(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
@@ -117,7 +140,7 @@ def refused_frame(rows: Sequence[tuple[int, bytes, Refusal]]) -> pl.DataFrame:
     """Columns of REFUSED from (ordinal, original bytes, refusal)."""
     return pl.DataFrame(
         [
-            (ordinal, payload, r.detail, r.event_id, r.source_system, r.amount_micros, r.currency)
+            (ordinal, payload, *(getattr(r, name) for name in REFUSED.names()[2:]))
             for ordinal, payload, r in rows
         ],
         schema=REFUSED,

@@ -18,11 +18,12 @@ from typing import Final
 import numpy as np
 import polars as pl
 
-from ingest_service import json_body, json_sales, records
+from ingest_service import json_body, json_sales, records, replays
 from ingest_service.careful import NotJson
 from ingest_service.metrics import Metrics
 from ingest_service.model import UNDECODABLE, Defaults, Parsed
 from ingest_service.records import Encoder, Origin
+from ingest_service.replays import Replays
 from schemas import identity
 from streamkit.clock import Clock
 from streamkit.ports import OutputBatch, Producer
@@ -100,14 +101,24 @@ class Pipeline:
         self._metrics.bytes.labels("json").inc(len(body))
         return self.accept(parsed, origin)
 
-    def accept(self, parsed: Parsed, origin: Origin) -> Identified:
+    def accept_replays(self, body: bytes, origin: Origin) -> tuple[Identified, Replays]:
+        """NDJSON of mended items (`replays.py`). What cannot be read is said of its item, which stays open.
+
+        Raises `BadReplay`, `TooManyItems` or `ItemTooLarge` before anything is produced; `BrokerError`.
+        """
+        with self._step("parse"):
+            mended = replays.read(self._cut(body, lines=True))
+            parsed = json_sales.parse(mended.items, Defaults(), whole_body=False)
+        return self.accept(parsed, origin, mended), mended
+
+    def accept(self, parsed: Parsed, origin: Origin, mended: Replays | None = None) -> Identified:
         """From parsed rows to acknowledged records. Raises `BrokerError`."""
         with self._step("identify"):
             identified = identify(parsed, origin)
         for part in _parts(identified):
             now_ms = self._clock.now_ms()
             with self._step("encode"):
-                batches = encode(part, origin, self._encoders(), now_ms)
+                batches = encode(part, origin, self._encoders(), now_ms, mended)
             with self._step("produce"):
                 self._producer.produce(batches, self._timeout_s)
             self._count(part, origin, now_ms)
@@ -156,12 +167,23 @@ def identify(parsed: Parsed, origin: Origin) -> Identified:
             "source_system", "ordinal", "payload"
         ).iter_rows()
     ]
-    return Identified(sales, parsed.refused.with_columns(pl.Series("item_id", items, dtype=pl.String)))
+    refused = parsed.refused.with_columns(
+        pl.Series("item_id", items, dtype=pl.String), attempts=pl.lit(0, dtype=pl.Int32)
+    )
+    return Identified(sales, refused)
 
 
-def encode(part: Identified, origin: Origin, encoders: Encoders, now_ms: int) -> list[OutputBatch]:
+def encode(
+    part: Identified, origin: Origin, encoders: Encoders, now_ms: int, mended: Replays | None = None
+) -> list[OutputBatch]:
     """`now_ms` becomes the time of acceptance, from which every latency is counted."""
     batches = []
+    if mended is not None:
+        if part.sales.height:
+            batches.append(replays.sales(part.sales, origin, encoders.sales, now_ms, mended))
+        if part.refused.height:
+            batches.append(replays.failed(part.refused, origin, encoders.quarantine, now_ms, mended))
+        return batches
     if part.sales.height:
         batches.append(records.sales(part.sales, origin, encoders.sales, now_ms))
     if part.refused.height:

@@ -50,13 +50,15 @@ def sales(frame: pl.DataFrame, origin: Origin, encoder: Encoder, now_ms: int) ->
     )
 
 
-def quarantined(frame: pl.DataFrame, origin: Origin, encoder: Encoder, now_ms: int) -> OutputBatch:
-    """`frame`: columns of `model.REFUSED` and `item_id`. Keyed by it; no coordinates, for no record was
-    made."""
+def quarantined(
+    frame: pl.DataFrame, origin: Origin, encoder: Encoder, now_ms: int, state: str = "OPEN"
+) -> OutputBatch:
+    """`frame`: columns of `model.REFUSED`, `item_id` and `attempts`. Keyed by the item id; no coordinates,
+    for no record was made."""
     ids = _bytes(frame["item_id"])
     now = pl.lit(now_ms).cast(pl.Datetime("ms"))
     values = frame.with_columns(
-        state=pl.lit("OPEN"),
+        state=pl.lit(state),
         stage=pl.lit("ingest"),
         reason=pl.lit(UNDECODABLE),
         rules=pl.lit([UNDECODABLE], dtype=pl.List(pl.String)),
@@ -65,7 +67,6 @@ def quarantined(frame: pl.DataFrame, origin: Origin, encoder: Encoder, now_ms: i
         traceparent=pl.lit(origin.traceparent),
         ingest_ts=now,
         quarantined_ts=now,
-        attempts=pl.lit(0, dtype=pl.Int32),
     )
     shared = _shared_headers(origin, ITEM_TYPE, frame["source_system"], now_ms)
     return OutputBatch(

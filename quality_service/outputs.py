@@ -13,7 +13,7 @@ import polars as pl
 
 from schemas.decisions import pack
 from schemas.identity import receipt_item_id_expr
-from streamkit.headers import header_column
+from streamkit.headers import header_column, header_texts
 from streamkit.ports import Headers, RecordBatch
 
 REROUTED_FROM: Final = "rerouted-from"
@@ -54,6 +54,25 @@ def resolved(rows: pl.DataFrame, batch: RecordBatch, topic_id: str, now_ms: int)
     return _items(rows, batch, topic_id, now_ms)
 
 
+def mended(rows: pl.DataFrame, batch: RecordBatch, topic_id: str, now_ms: int) -> pl.DataFrame:
+    """Replayed rows whose event is accepted, as resolutions of the item that each `mends`."""
+    rows = rows.with_columns(
+        pl.col("mends").alias("item_id"),
+        state=pl.lit("RESOLVED"),
+        reason=pl.lit("ACCEPTED"),
+        rules=pl.lit([], dtype=pl.List(pl.String)),
+        detail=pl.lit("A replay of this item was accepted."),
+    )
+    return _items(rows, batch, topic_id, now_ms)
+
+
+def retried(rows: pl.DataFrame, batch: RecordBatch, topic_id: str, now_ms: int) -> pl.DataFrame:
+    """Replayed rows that were refused again, with `reason`, `rules` and `detail`, said of what each mends."""
+    return _items(
+        rows.with_columns(pl.col("mends").alias("item_id"), state=pl.lit("RETRIED")), batch, topic_id, now_ms
+    )
+
+
 def _items(rows: pl.DataFrame, batch: RecordBatch, topic_id: str, now_ms: int) -> pl.DataFrame:
     positions = rows["position"].to_list()
     payloads = [batch.value[i] or b"" for i in positions]
@@ -61,14 +80,14 @@ def _items(rows: pl.DataFrame, batch: RecordBatch, topic_id: str, now_ms: int) -
     return rows.with_columns(
         pl.Series("payload", payloads, dtype=pl.Binary),
         pl.Series("schema_id", [_schema_id(p) for p in payloads], dtype=pl.Int32),
-        pl.Series("traceparent", traces, dtype=pl.Binary).cast(pl.String, strict=False),
+        header_texts(traces).alias("traceparent"),
         _millis(pl.col("ingest_ts")),
         _millis(pl.lit(now_ms)).alias("quarantined_ts"),
         stage=pl.lit("quality"),
         ordinal=pl.lit(None, dtype=pl.Int64),
         payload_format=pl.lit("avro"),
         topic_id=pl.lit(topic_id),
-        attempts=pl.lit(0, dtype=pl.Int32),
+        attempts=pl.col("attempts") if "attempts" in rows.columns else pl.lit(0, dtype=pl.Int32),
     )
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from quality_service import outputs
+from quality_service import outputs, replays
 from quality_service.entries import event_keys, from_hex
 from quality_service.rows import envelope, home, is_stray, sales, undecodable
 from quality_service.rules import Judged, Rules
@@ -178,21 +179,37 @@ class QualityPipeline:
     def _encode_quarantined(self, rows: pl.DataFrame, batch: RecordBatch, now_ms: int) -> OutputBatch:
         refused = self._rules.explain(rows.filter(pl.col("outcome").is_in(_QUARANTINED)))
         resolving = rows.filter(pl.col("outcome") == Outcome.ACCEPTED_RESOLVING)
-        topic_id = self._raw.topic_id
+        about = (batch, self._raw.topic_id, now_ms)
         # Opened first: an item may be opened and resolved within one batch.
-        items = pl.concat(
-            [
-                outputs.opened(refused, batch, topic_id, now_ms),
-                outputs.resolved(resolving, batch, topic_id, now_ms),
-            ],
-            how="diagonal",
-        )
+        told = [outputs.opened(refused, *about), outputs.resolved(resolving, *about)]
+        replayed = replays.of(rows, batch)
+        if replayed.height:
+            mended, failed = replays.settled(replayed, partial(self._holds, batch))
+            told += [
+                outputs.mended(mended, *about),
+                outputs.retried(replays.failures(failed, self._rules), *about),
+            ]
+        items = pl.concat(told, how="diagonal")
+        if replayed.height:
+            # A replay of an item of its own event resolves it twice over.
+            items = items.unique(["item_id", "state", "position"], keep="last", maintain_order=True)
         return OutputBatch(
             topic=self._quarantine.topic,
             value=self._quarantine.encode(items),
             key=outputs.as_keys(items["item_id"]),
             headers=[batch.headers[i] for i in items["position"].to_list()],
         )
+
+    def _holds(self, batch: RecordBatch, rows: pl.DataFrame) -> NDArray[np.bool_]:
+        """Whether each row's event is accepted with the row's content, this batch counted."""
+        keys, hashes = event_keys(rows["event_id"]), from_hex(rows["content_hash"])
+        partitions, begins = rows["partition"].to_numpy(), batch.first_offsets()
+        held = np.zeros(rows.height, dtype=bool)
+        for partition in np.unique(partitions).tolist():
+            own = np.flatnonzero(partitions == partition)
+            begin = begins[TopicPartition(batch.topic, partition)]
+            held[own] = self._state.holds(partition, keys[own], hashes[own], begin)
+        return held
 
     def _reroute(self, strays: pl.DataFrame, batch: RecordBatch) -> OutputBatch:
         """Strays as they came, keyed by their event id, to the partition where it is decided."""

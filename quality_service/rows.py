@@ -18,7 +18,7 @@ from schemas.identity import (
     normalise,
     undecodable_event_id,
 )
-from streamkit.headers import INGEST_TS, header_column
+from streamkit.headers import INGEST_TS, header_column, header_texts
 from streamkit.ports import RecordBatch
 
 LOAD_ID: Final = "load-id"
@@ -28,7 +28,7 @@ _LAST_PLAUSIBLE_MS: Final = 253_402_300_799_999  # the end of the year 9999
 
 def envelope(batch: RecordBatch, now_ms: int) -> pl.DataFrame:
     """Around each record: `position` in the batch, `partition`, `offset`, `ingest_ts` (ms), `load_id`."""
-    said = _texts(header_column(batch.headers, INGEST_TS))
+    said = header_texts(header_column(batch.headers, INGEST_TS))
     # Digits alone, as many as the year 10000 has; what else would parse is no time that ingest wrote.
     ingest_ts = pl.when(pl.col("said").str.contains(r"^[0-9]{1,15}$")).then(
         pl.col("said").cast(pl.Int64, strict=False)
@@ -42,7 +42,7 @@ def envelope(batch: RecordBatch, now_ms: int) -> pl.DataFrame:
             "position": np.arange(len(batch), dtype=np.int64),
             "partition": batch.partition,
             "offset": batch.offset,
-            "load_id": _texts(header_column(batch.headers, LOAD_ID)),
+            "load_id": header_texts(header_column(batch.headers, LOAD_ID)),
             "said": said,
             "broker": batch.timestamp_ms,
         }
@@ -95,8 +95,3 @@ def _without_nul(frame: pl.DataFrame) -> pl.DataFrame:
     found = frame.select(pl.col(pl.String).str.contains(NUL, literal=True).any())
     names = [name for name in found.columns if found[name].item()]
     return frame.with_columns(pl.col(names).str.replace_all(NUL, "", literal=True)) if names else frame
-
-
-def _texts(values: list[bytes | None]) -> pl.Series:
-    """As text; null where a value is no UTF-8."""
-    return pl.Series(values, dtype=pl.Binary).cast(pl.String, strict=False)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from quality_service import decide
 from quality_service.changelog import Changelog
 from quality_service.decide import Candidates, Outcomes, Remembered
-from quality_service.entries import Keys, Writes, conflict_keys
+from quality_service.entries import Keys, State, Writes, conflict_keys
 from quality_service.restore import NOTHING_COMMITTED, restore
 from quality_service.store import IdStore, Progress, StoreFull, Stores
 from streamkit.clock import Clock
@@ -65,6 +65,23 @@ class IdState:
         outcomes = decide.decide(rows, remembered, known, valid)
         slot.held = decide.writes(rows, remembered, outcomes.outcome)
         return outcomes
+
+    def holds(self, partition: int, keys: Keys, hashes: Keys, batch_begin: int) -> NDArray[np.bool_]:
+        """Whether each event id is accepted with this content, the batch in hand counted.
+
+        `batch_begin`: the first raw offset of that batch; what the store has from there on did not count.
+        """
+        slot = self._partitions[partition]
+        rows = Candidates.of(keys, hashes, np.full(len(keys), batch_begin, dtype=np.int64))
+        asked = rows.keys()
+        entry = decide.effective(slot.store.look_up(asked), rows.first_offset()).entry.copy()
+        if slot.held is not None and len(slot.held.keys):
+            place = np.minimum(np.searchsorted(slot.held.keys, asked), len(slot.held.keys) - 1)
+            decided = slot.held.keys[place] == asked
+            entry[decided] = slot.held.entries[place[decided]]
+        entry = entry[rows.group]
+        held: NDArray[np.bool_] = (entry["state"] == State.ACCEPTED) & (entry["hash"] == hashes)
+        return held
 
     def assigned(self, offsets: Mapping[TopicPartition, int | None]) -> None:
         for tp, committed in sorted(offsets.items()):

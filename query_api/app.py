@@ -28,6 +28,7 @@ from query_api.graph import Schema
 from query_api.guard import trace_id
 from query_api.metrics import Metrics
 from query_api.pipeline import Answerer, problem_response
+from query_api.quarantine import routes
 from streamkit.telemetry import METRICS_CONTENT_TYPE, render_metrics
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ def create_app(
     )
     _graphql(app, schema, parts, answerer)
     app.include_router(rest.router(parts.analytics))
+    app.include_router(routes.router(parts.quarantine))
     _operations(app, metrics, ping)
     _pages(app, schema)
     _errors(app)
@@ -123,6 +125,10 @@ def _pages(app: FastAPI, schema: Schema) -> None:
     @app.get("/", include_in_schema=False)
     async def console() -> FileResponse:
         return FileResponse(STATIC / "console.html")
+
+    @app.get("/quarantine", include_in_schema=False)
+    async def quarantine() -> FileResponse:
+        return FileResponse(STATIC / "quarantine.html")
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

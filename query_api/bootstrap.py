@@ -25,11 +25,20 @@ from query_api.lives import Lives
 from query_api.metrics import Metrics
 from query_api.pipeline import Answerer
 from query_api.postgres import Store
+from query_api.quarantine.door import Door
+from query_api.quarantine.items import Items
+from query_api.quarantine.journal import Journal
+from query_api.quarantine.replays import Replays
+from query_api.quarantine.routes import Quarantine
 from query_api.sales import Sales
 from query_api.settings import QuerySettings
 from query_api.upstream import Platform
+from schemas.catalogue import load_topics
+from schemas.codec import Codec
+from schemas.registry import RegistryClient
 from streamkit.telemetry import StageStats
 
+RAW = "sales.raw.v1"
 _PROBE_EVERY_S = 1.0
 
 
@@ -53,12 +62,14 @@ def build(settings: QuerySettings) -> FastAPI:
         ledger_timeout=settings.query_ledger_timeout,
     )
     analytics = Analytics(store, cache, max_series_points=settings.query_max_series_points)
+    workplace = _quarantine(settings, store)
     live = live_parts.build(settings, analytics, metrics)
     parts = Parts(
         analytics=analytics,
         sales=Sales(store, cache, max_invoice_lines=settings.query_max_invoice_lines),
         lives=Lives(store, platform),
         platform=platform,
+        quarantine=workplace,
         live_kpis=live.kpis,
         live_sales=live.sales,
     )
@@ -77,6 +88,7 @@ def build(settings: QuerySettings) -> FastAPI:
         finally:
             probe.cancel()
             live.stop()
+            await workplace.replays.close()
             await platform.close()
             await store.close()
 
@@ -89,6 +101,13 @@ def build(settings: QuerySettings) -> FastAPI:
         exclude_spans=["receive", "send"],
     )
     return app
+
+
+def _quarantine(settings: QuerySettings, store: Store) -> Quarantine:
+    codec = Codec(load_topics()[RAW].schema_text, RegistryClient(settings.registry))
+    items = Items(store)
+    door = Door(httpx.AsyncClient(), settings.ingest_url)
+    return Quarantine(items, Replays(store, items, codec, door, Journal(settings.postgres)))
 
 
 async def watch(store: Store, metrics: Metrics) -> None:

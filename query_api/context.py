@@ -13,6 +13,7 @@ from query_api.kpis import Analytics
 from query_api.live_kpis import LiveKpis
 from query_api.live_sales import LiveSales
 from query_api.lives import Lives
+from query_api.quarantine.routes import Quarantine
 from query_api.sales import Sales
 from query_api.upstream import Platform
 
@@ -27,6 +28,7 @@ class Parts:
     sales: Sales
     lives: Lives
     platform: Platform
+    quarantine: Quarantine
     live_kpis: LiveKpis
     live_sales: LiveSales
 

@@ -25,6 +25,22 @@ class BadInputError(ApiError):
     code = "BAD_INPUT"
 
 
+class NotFoundError(ApiError):
+    """Nothing has this id."""
+
+    status = 404
+    code = "NOT_FOUND"
+    title = "There is no such thing"
+
+
+class ConflictError(ApiError):
+    """What is asked for cannot be done in the present state."""
+
+    status = 409
+    code = "CONFLICT"
+    title = "The request conflicts with the present state"
+
+
 class BodyTooLargeError(ApiError):
     """More bytes than a request may have."""
 

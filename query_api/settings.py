@@ -14,6 +14,8 @@ class QuerySettings(PlatformSettings):
     ledger_url: str | None = None
     lag_url: str | None = None
     """Base URL of the lag exporter; without it the stages' lag is what they say themselves."""
+    ingest_url: str | None = None
+    """The door through which quarantined items are replayed."""
     stages: dict[str, str] = Field(default_factory=dict)
     """Base URLs of the stages by name, for `pipeline`; JSON in the environment."""
 

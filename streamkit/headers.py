@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
 from streamkit.ports import Headers, RecordBatch
 
 INGEST_TS = "ingest-ts"
+REPLAY_OF = "replay-of"
+"""Of a replayed record: the id of the quarantine item that it mends."""
+REPLAY_ATTEMPT = "replay-attempt"
+"""Its number, from 1."""
+REPLAY_LOAD = "replay-"
+"""What the load id of a replay begins with; only such loads are looked at for the two headers above."""
 _LAST_PLAUSIBLE_MS = 253_402_300_800_000  # the year 10000
 
 
@@ -28,6 +35,22 @@ def header_column(headers: Sequence[Headers], name: str) -> list[bytes | None]:
         found = place < len(record) and record[place][0] == name
         values.append(record[place][1] if found else None)
     return values
+
+
+def header_texts(values: Sequence[bytes | None]) -> pl.Series:
+    """A header column as text; null where a value is no UTF-8, which any producer may write."""
+    column = pl.Series(values, dtype=pl.Binary)
+    try:
+        return column.cast(pl.String)
+    except pl.exceptions.ComputeError:  # raised even where the cast is not strict
+        return pl.Series([_decoded(value) for value in values], dtype=pl.String)
+
+
+def _decoded(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
 
 
 def ingest_ts_ms(batch: RecordBatch) -> NDArray[np.int64]:

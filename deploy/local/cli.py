@@ -15,6 +15,7 @@ VERB_MODULES = (
     "deploy.local.verbs_stack",
     "deploy.local.verbs_load",
     "deploy.local.verbs_ask",
+    "deploy.local.verbs_quarantine",
     "deploy.local.verbs_rebuild",
     "deploy.local.verbs_doctor",
     "deploy.local.verbs_test",

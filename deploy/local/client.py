@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -85,6 +86,20 @@ class PlatformClient:
             ):
                 return None
             raise
+
+    def quarantine(self, path: str, **params: Any) -> dict[str, Any]:
+        """GET under the query API's `/api/v1/quarantine/`."""
+        given = {name: value for name, value in params.items() if value is not None}
+        return self._call("GET", f"{self.endpoints.query}/api/v1/quarantine/{path}", params=given)
+
+    def replay(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask for a replay, or for its dry run."""
+        return self._call(
+            "POST",
+            f"{self.endpoints.query}/api/v1/quarantine/replays",
+            json=dict(request),
+            headers={"X-Requested-By": f"command line, {getpass.getuser()}"},
+        )
 
     def stages(self) -> dict[str, dict[str, Any]]:
         """`/stats` of every stage; one that does not answer now is left out."""

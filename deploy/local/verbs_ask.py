@@ -1,15 +1,14 @@
-"""`ledger`, `trace`, `quarantine ls|show` and `token`: questions to a running platform."""
+"""`ledger`, `trace` and `token`: questions to a running platform."""
 
 from __future__ import annotations
 
 import argparse
-import base64
 import secrets
 from datetime import UTC, datetime
 from typing import Any
 
 from deploy.local.errors import CommandError
-from deploy.local.verbs import add_json, connect, print_json, query_postgres
+from deploy.local.verbs import add_json, connect, print_json
 
 ROLES = ("data_analyst", "data_engineer", "admin")
 _TRACE = """
@@ -35,20 +34,6 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     trace.add_argument("event_id", metavar="EVENT_ID")
     add_json(trace)
     trace.set_defaults(run=run_trace)
-
-    quarantine = verbs.add_parser(
-        "quarantine",
-        help="what was refused, and why",
-        description="Items that were refused, with their bytes.",
-    )
-    actions = quarantine.add_subparsers(dest="action", required=True, metavar="ls|show")
-    listing = actions.add_parser("ls", help="open items by reason and source")
-    add_json(listing)
-    listing.set_defaults(run=run_quarantine_ls)
-    show = actions.add_parser("show", help="one item, by item id or event id")
-    show.add_argument("id", metavar="ID")
-    add_json(show)
-    show.set_defaults(run=run_quarantine_show)
 
     token = verbs.add_parser(
         "token",
@@ -99,44 +84,6 @@ def run_trace(args: argparse.Namespace) -> int:
         before = at or before
     for name, value in (event["sale"] or {}).items():
         print(f"  {name:<12}{value}")
-    return 0
-
-
-def run_quarantine_ls(args: argparse.Namespace) -> int:
-    rows = query_postgres(
-        "select reason, source_system, stage, count(*) as items, min(quarantined_ts) as first, "
-        "max(quarantined_ts) as last, min(item_id) as example "
-        "from ops.quarantine where state = 'OPEN' group by 1, 2, 3 order by items desc"
-    )
-    if args.json:
-        print_json(rows)
-        return 0
-    for row in rows:
-        print(
-            f"{row['items']:>8,}  {row['reason']:<20} {row['source_system'] or '':<16} {row['stage']:<8} "
-            f"{row['first']} to {row['last']}  e.g. {row['example']}"
-        )
-    return 0
-
-
-def run_quarantine_show(args: argparse.Namespace) -> int:
-    rows = query_postgres(
-        "select * from ops.quarantine where item_id = $1 or event_id = $1 order by quarantined_ts", args.id
-    )
-    if not rows:
-        raise CommandError(f"no quarantined item {args.id}")
-    for row in rows:
-        payload = bytes(row.pop("payload"))
-        row["payload_base64"] = base64.b64encode(payload).decode()
-        row["payload_text"] = payload.decode("utf-8", "backslashreplace")
-    if args.json:
-        print_json(rows)
-        return 0
-    for row in rows:
-        for name, value in row.items():
-            if value is not None:
-                print(f"{name:<18}{value}")
-        print()
     return 0
 
 

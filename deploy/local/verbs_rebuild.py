@@ -19,7 +19,7 @@ _STOP_S = 60.0
 _EMPTY_WAREHOUSE = """
     begin;
     delete from ops.stream_offsets;
-    truncate warehouse.fact_sales, warehouse.dim_invoice, ops.quarantine;
+    truncate warehouse.fact_sales, warehouse.dim_invoice, ops.quarantine, ops.quarantine_attempts;
     delete from warehouse.dim_customers where customer_id is not null;
     delete from warehouse.dim_products where stock_code is not null;
     commit

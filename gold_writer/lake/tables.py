@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
-from deltalake import DeltaTable
+from deltalake import DeltaTable, Schema
 
 TOPIC_ID_PROPERTY: Final = "tillstream.topic_id"
 
@@ -157,6 +157,7 @@ QUARANTINE: Final = Table(
             pa.field("attempts", pa.int32()),
             *_RECORD,
             pa.field("kafka_ts", INSTANT),
+            pa.field("context", pa.string()),
         ]
     ),
     partition_by=(),
@@ -183,12 +184,12 @@ def properties(table: Table, topic_id: str) -> dict[str, str]:
 
 
 def create(table: Table, lake: Path, topic_id: str) -> bool:
-    """Create the table if it is missing, without Spark: its DDL costs seconds in a cold JVM.
-
-    True if it was made now.
+    """Create the table if it is missing, or add the columns that it lacks, without Spark: its DDL costs
+    seconds in a cold JVM. True if it was made now.
     """
     path = table.path(lake)
     if DeltaTable.is_deltatable(str(path)):
+        _add_columns(table, DeltaTable(str(path)))
         return False
     DeltaTable.create(
         str(path),
@@ -198,3 +199,11 @@ def create(table: Table, lake: Path, topic_id: str) -> bool:
         raise_if_key_not_exists=False,
     )
     return True
+
+
+def _add_columns(table: Table, found: DeltaTable) -> None:
+    """A later release has more columns, all nullable and last; rows from before read null there."""
+    known = {field.name for field in found.schema().fields}
+    wanted = Schema.from_arrow(table.schema).fields
+    if missing := [field for field in wanted if field.name not in known]:
+        found.alter.add_columns(missing)

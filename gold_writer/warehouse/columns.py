@@ -114,6 +114,7 @@ QUARANTINE: tuple[Column, ...] = (
     time("ingest_ts"),
     time("quarantined_ts"),
     plain("attempts", "integer"),
+    plain("context", "text"),
 )
 
 

@@ -135,17 +135,40 @@ UPSERT_SALES = ";".join((_FACTS, _CUSTOMERS, _PRODUCTS, _INVOICES))
 # The same item again is a duplicate. An accepted event resolves all that was refused of it before; what is
 # refused after it (ID_CONFLICT) stays open. Items of one event may lie in several partitions, so both
 # orders of arrival must end alike: a later OPEN looks for a resolution, and a RESOLVED for open items.
+# A replay that was refused again (RETRIED) is an attempt at its item, and no item.
 
 _ITEMS = (
     _insert("ops.quarantine", QUARANTINE, distinct_on="s.item_id")
-    + """ FROM staged_quarantine AS s ORDER BY s.item_id, (s.state = 'RESOLVED'), s.quarantine_offset
+    + """ FROM staged_quarantine AS s WHERE s.state <> 'RETRIED'
+ORDER BY s.item_id, (s.state = 'RESOLVED'), s.quarantine_offset
 ON CONFLICT (item_id) DO NOTHING
 """
 )
 
+_ATTEMPTS = """
+INSERT INTO ops.quarantine_attempts AS t (item_id, load_id, outcome, stage, event_id, reason, detail, at,
+    quarantine_partition, quarantine_offset)
+SELECT s.item_id, s.load_id, s.state, s.stage, s.event_id, s.reason, s.detail,
+    timestamptz 'epoch' + s.quarantined_ts * interval '1 millisecond',
+    s.quarantine_partition, s.quarantine_offset
+FROM staged_quarantine AS s WHERE s.attempts > 0
+ON CONFLICT DO NOTHING
+"""
+
+_COUNTED = """
+UPDATE ops.quarantine AS t SET attempts = a.attempts, last_reason = a.reason, last_detail = a.detail
+FROM (
+    SELECT DISTINCT ON (item_id) item_id, reason, detail, count(*) OVER (PARTITION BY item_id) AS attempts
+    FROM ops.quarantine_attempts
+    WHERE item_id IN (SELECT item_id FROM staged_quarantine WHERE attempts > 0)
+    ORDER BY item_id, quarantine_offset DESC
+) AS a
+WHERE t.item_id = a.item_id
+"""
+
 _RESOLVED_BY_ID = """
 UPDATE ops.quarantine AS t
-SET state = 'RESOLVED', resolution = coalesce(s.detail, s.reason),
+SET state = 'RESOLVED', resolution = coalesce(s.detail, s.reason), resolved_event_id = s.event_id,
     resolved_ts = timestamptz 'epoch' + s.quarantined_ts * interval '1 millisecond'
 FROM staged_quarantine AS s
 WHERE s.state = 'RESOLVED' AND t.item_id = s.item_id AND t.resolved_ts IS NULL
@@ -155,8 +178,9 @@ _RESOLVED_BY_EVENT = """
 UPDATE ops.quarantine AS t
 SET state = 'RESOLVED', resolution = r.resolution, resolved_ts = r.resolved_ts
 FROM ops.quarantine AS r
-WHERE r.state = 'RESOLVED' AND r.event_id = t.event_id AND t.state = 'OPEN' AND t.reason <> 'ID_CONFLICT'
+WHERE r.state = 'RESOLVED' AND r.resolved_event_id = t.event_id
+  AND t.state = 'OPEN' AND t.reason <> 'ID_CONFLICT'
   AND t.event_id IN (SELECT event_id FROM staged_quarantine WHERE event_id IS NOT NULL)
 """
 
-UPSERT_QUARANTINE = ";".join((_ITEMS, _RESOLVED_BY_ID, _RESOLVED_BY_EVENT))
+UPSERT_QUARANTINE = ";".join((_ITEMS, _RESOLVED_BY_ID, _RESOLVED_BY_EVENT, _ATTEMPTS, _COUNTED))

@@ -160,7 +160,7 @@ class Books:
         skipped = undecided.filter(_passed("partition", "offset", progress.quality, self.decided_to))
         rejected = receipts.filter(pl.col("outcome").is_in([Outcome.REJECTED, Outcome.CONFLICT])).join(
             items.filter(pl.col("stage") == "quality").select(
-                partition="raw_partition", offset="raw_offset", amount_micros="amount_micros"
+                "item_id", "amount_micros", partition="raw_partition", offset="raw_offset"
             ),
             on=COORD,
             how="left",
@@ -170,7 +170,9 @@ class Books:
             items.select(partition="raw_partition", offset="raw_offset"), on=COORD, how="anti"
         )
         rejected = rejected.join(unkept, on=COORD, how="anti")
-        is_resolved = (pl.col("outcome") == Outcome.REJECTED) & pl.col("event_id").is_in(
+        # By a later record of the event, or by a replay that named the item.
+        by_name = pl.col("item_id").is_in(resolved_items["item_id"].implode())
+        is_resolved = by_name | (pl.col("outcome") == Outcome.REJECTED) & pl.col("event_id").is_in(
             resolved_items["event_id"].implode()
         )
         resolved = rejected.filter(is_resolved)
@@ -183,13 +185,14 @@ class Books:
         waiting = accepted.join(gold, on=COORD, how="anti").join(lost, on=COORD, how="anti")
 
         first_items = ingest_items.filter(~pl.col("repeat"))
+        mended_items, first_items = first_items.filter(by_name), first_items.filter(~by_name)
         gold_rows = warehouse.join(gold.select("id"), on="id", how="semi")
         return Balance(
             accepted=receipts.height + ingest_items.height,
             duplicates=receipts.filter(pl.col("outcome") == Outcome.DUPLICATE).height
             + ingest_items.filter(pl.col("repeat")).height,
             quarantined=open_items.height + first_items.height,
-            resolved=resolved.height,
+            resolved=resolved.height + mended_items.height,
             in_flight=undecided.height - skipped.height + waiting.height,
             gold=gold.height,
             lake=in_lake.height if load_id else lake.height,

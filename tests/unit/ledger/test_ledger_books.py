@@ -197,3 +197,33 @@ def test_a_forged_rerouting_header_hides_no_receipt(world: World) -> None:
     balance = world.balance()
     assert (balance.accepted, balance.gold, balance.unexpected) == (8, 4, 0)
     assert balance.balanced
+
+
+def test_an_item_of_ingest_is_resolved_by_the_replay_that_names_it(world: World) -> None:
+    world.keep("bytes", None, stage="ingest")
+    before = world.balance()
+    world.send("mended", Outcome.ACCEPTED)
+    world.keep("bytes", None, state="RESOLVED")
+    balance = world.balance()
+    assert (balance.quarantined, balance.resolved) == (before.quarantined - 1, before.resolved + 1)
+    assert (balance.accepted, balance.gold) == (before.accepted + 1, before.gold + 1)
+    assert balance.balanced
+
+
+def test_a_conflict_is_resolved_by_the_replay_that_names_its_item(world: World) -> None:
+    before = world.balance()
+    world.send("b-2", Outcome.ACCEPTED)
+    world.keep("b", None, state="RESOLVED")
+    balance = world.balance()
+    assert (balance.quarantined, balance.resolved) == (before.quarantined - 1, before.resolved + 1)
+    assert balance.balanced
+
+
+def test_a_replay_that_was_refused_again_resolves_nothing(world: World) -> None:
+    before = world.balance()
+    world.send("c", Outcome.DUPLICATE)
+    world.keep("c", None, state="RETRIED")
+    balance = world.balance()
+    assert (balance.quarantined, balance.resolved) == (before.quarantined, before.resolved)
+    assert balance.duplicates == before.duplicates + 1
+    assert balance.balanced

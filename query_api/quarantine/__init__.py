@@ -1,0 +1,1 @@
+"""Quarantine as a place that people work in: look at what was refused, mend it, replay it through ingest."""
