@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import stamina
 
+from quality_service.deployment import DeploymentFile, version
+from quality_service.guard import Guard
+from quality_service.guard import Limits as GuardLimits
 from quality_service.kafka_changelog import KafkaChangelog
 from quality_service.lmdb_store import LmdbStores
 from quality_service.metrics import QualityMetrics
@@ -14,7 +19,7 @@ from quality_service.state import IdState
 from quality_service.store import Stores
 from schemas.catalogue import Topic, load_topics
 from schemas.codec import Codec
-from schemas.contract import load_contract
+from schemas.contract import contract_text, load_contract
 from schemas.registry import RegistryClient, RegistryUnavailable
 from streamkit.clock import Clock, SystemClock
 from streamkit.kafka import KafkaAdmin, KafkaConsumer, KafkaTransactionalProducer
@@ -22,7 +27,7 @@ from streamkit.limits import Limits
 from streamkit.ports import BrokerError
 from streamkit.runner import Runner
 from streamkit.stats import StageStats
-from streamkit.telemetry import StageServer
+from streamkit.telemetry import Answer, StageServer, json_answer
 
 
 class Stage:
@@ -45,15 +50,34 @@ class Stage:
     def run(self) -> None:
         """Blocks until `stop`; raises what the stage must not go on after."""
         settings = self._settings
-        with StageServer(self._stats, settings.http_host, settings.http_port):
-            state, self._runner = self._build()
+        guard = self._guard()
+        server = StageServer(
+            self._stats,
+            settings.http_host,
+            settings.http_port,
+            {"/guard": lambda: json_answer(200, guard.told())},
+            {"/guard/allow": lambda body: _allow(guard, body)},
+        )
+        with server:
+            state, self._runner = self._build(guard)
             try:
                 if not self._stopped:
                     self._runner.run()
             finally:
                 state.close()
 
-    def _build(self) -> tuple[IdState, Runner]:
+    def _guard(self) -> Guard:
+        settings = self._settings
+        contract = load_contract()
+        return Guard(
+            version(contract.version, contract_text()),
+            DeploymentFile(settings.state / "deployment.json"),
+            self._clock,
+            self._stats.registry,
+            GuardLimits(window_s=settings.guard_window_s),
+        )
+
+    def _build(self, guard: Guard) -> tuple[IdState, Runner]:
         settings = self._settings
         registry = RegistryClient(settings.registry)
         topics = load_topics()
@@ -77,6 +101,7 @@ class Stage:
             state=state,
             clock=self._clock,
             observe=metrics.observe,
+            check=guard.check,
         )
         runner = Runner(
             KafkaConsumer(settings.kafka, settings.group, settings.slot),
@@ -86,10 +111,22 @@ class Stage:
             stats=self._stats,
             clock=self._clock,
             # The id store first: what it cannot restore must not be measured.
-            participants=[state, metrics],
+            participants=[state, metrics, guard],
             limits=Limits(max_records=settings.max_batch_records),
         )
         return state, runner
+
+
+def _allow(guard: Guard, body: bytes) -> Answer:
+    """`{"reason": a rule or null for all, "by": who}`: let such records through."""
+    try:
+        asked = json.loads(body)
+        reason, who = asked.get("reason"), asked["by"]
+    except (ValueError, KeyError, AttributeError):
+        return json_answer(400, {"error": 'send {"reason": "RULE" or null, "by": "who"}'})
+    if not isinstance(who, str) or not (reason is None or isinstance(reason, str)):
+        return json_answer(400, {"error": "reason and by are texts"})
+    return json_answer(200, guard.allow(reason, who))
 
 
 @stamina.retry(on=BrokerError, attempts=None, timeout=60.0, wait_max=2.0)

@@ -69,8 +69,10 @@ class QualityPipeline:
         state: IdState,
         clock: Clock,
         observe: Callable[[pl.DataFrame, int], None] = lambda rows, rerouted: None,
+        check: Callable[[str, pl.DataFrame], None] = lambda topic, rows: None,
     ) -> None:
-        """`observe` is called with every decided batch and the number of records passed on, for metrics."""
+        """`observe` is called with every decided batch and the number of records passed on, for metrics;
+        `check` before it, with the topic, and may raise `Paused` (`guard.py`)."""
         self._raw = raw
         self._reader = reader
         self._validated = validated
@@ -80,9 +82,11 @@ class QualityPipeline:
         self._state = state
         self._clock = clock
         self._observe = observe
+        self._check = check
 
     def process(self, batch: RecordBatch) -> Sequence[OutputBatch]:
-        """Raises `Paused` for the partitions whose schemas cannot be fetched now."""
+        """Raises `Paused` for the partitions whose schemas cannot be fetched now, or which a bad deployment
+        would flood."""
         now_ms = self._clock.now_ms()
         decoded = self._decode(batch)
         surrounding = envelope(batch, now_ms)
@@ -93,6 +97,7 @@ class QualityPipeline:
         if decoded.bad:
             rows = self._with_undecodable(rows, undecodable(decoded.bad, batch, surrounding))
         rows = self._with_decision(rows)
+        self._check(batch.topic, rows)
         self._observe(rows, strays.height)
         return [
             self._encode_accepted(rows, batch, now_ms),

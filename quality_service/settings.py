@@ -20,6 +20,9 @@ class QualitySettings(PlatformSettings):
     id_store_max_bytes: int = Field(64 << 30, ge=1 << 20)
     max_batch_records: int = Field(10_000, ge=1)
 
+    # How long after a change of contract or service the guard watches.
+    guard_window_s: float = Field(600.0, ge=0)
+
     @property
     def id_store(self) -> Path:
         return self.state / "ids"

@@ -26,6 +26,7 @@ from query_api.metrics import Metrics
 from query_api.pipeline import Answerer
 from query_api.postgres import Store
 from query_api.quarantine.door import Door
+from query_api.quarantine.guard import Guard as QualityGuard
 from query_api.quarantine.items import Items
 from query_api.quarantine.journal import Journal
 from query_api.quarantine.replays import Replays
@@ -106,8 +107,9 @@ def build(settings: QuerySettings) -> FastAPI:
 def _quarantine(settings: QuerySettings, store: Store) -> Quarantine:
     codec = Codec(load_topics()[RAW].schema_text, RegistryClient(settings.registry))
     items = Items(store)
-    door = Door(httpx.AsyncClient(), settings.ingest_url)
-    return Quarantine(items, Replays(store, items, codec, door, Journal(settings.postgres)))
+    client = httpx.AsyncClient()
+    replays = Replays(store, items, codec, Door(client, settings.ingest_url), Journal(settings.postgres))
+    return Quarantine(items, replays, QualityGuard(client, settings.stages.get("quality")))
 
 
 async def watch(store: Store, metrics: Metrics) -> None:

@@ -73,7 +73,15 @@ class Contract:
     warn: list[Rule]
 
 
-def load_contract(path: Path = HERE / "contracts" / "sales.odcs.yaml") -> Contract:
+SALES: Final = HERE / "contracts" / "sales.odcs.yaml"
+
+
+def contract_text(path: Path = SALES) -> str:
+    """The file as it is."""
+    return path.read_text(encoding="utf-8")
+
+
+def load_contract(path: Path = SALES) -> Contract:
     """Read and check a contract file; raises :class:`ContractError`."""
     text = path.read_text(encoding="utf-8")
     return parse_contract(text, path.name)

@@ -26,7 +26,12 @@ __all__ = [
 
 METRICS_CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-Route = Callable[[], tuple[int, str, bytes]]
+Answer = tuple[int, str, bytes]
+"""Status, content type and body."""
+Route = Callable[[], Answer]
+Action = Callable[[bytes], Answer]
+"""Of a POST: takes the body."""
+_MAX_BODY = 64 * 1024
 
 _STANDARD_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -85,20 +90,25 @@ def render_metrics(registry: CollectorRegistry) -> bytes:
 class StageServer:
     """Serves `/health`, `/ready`, `/metrics` and `/stats` from threads of its own.
 
-    `routes` adds GET paths of a service. Port 0 takes a free one; read it from `port`.
+    `routes` adds GET paths of a service, `actions` POST paths. Port 0 takes a free one; read it from `port`.
     """
 
     def __init__(
-        self, stats: StageStats, host: str, port: int, routes: Mapping[str, Route] | None = None
+        self,
+        stats: StageStats,
+        host: str,
+        port: int,
+        routes: Mapping[str, Route] | None = None,
+        actions: Mapping[str, Action] | None = None,
     ) -> None:
         table: dict[str, Route] = {
-            "/health": lambda: _json(200, {"status": "alive"}),
+            "/health": lambda: json_answer(200, {"status": "alive"}),
             "/ready": lambda: _ready(stats),
             "/metrics": lambda: (200, METRICS_CONTENT_TYPE, render_metrics(stats.registry)),
-            "/stats": lambda: _json(200, dict(stats.snapshot())),
+            "/stats": lambda: json_answer(200, dict(stats.snapshot())),
             **(routes or {}),
         }
-        self._server = _Server((host, port), _handler(table))
+        self._server = _Server((host, port), _handler(table, actions or {}))
         self._thread = threading.Thread(target=self._server.serve_forever, name="stage-http", daemon=True)
 
     @property
@@ -128,25 +138,38 @@ class _Server(ThreadingHTTPServer):
 
 def _ready(stats: StageStats) -> tuple[int, str, bytes]:
     ready, reason = stats.readiness()
-    return _json(200 if ready else 503, {"state": stats.state, "reason": reason})
+    return json_answer(200 if ready else 503, {"state": stats.state, "reason": reason})
 
 
-def _json(status: int, body: Mapping[str, Any]) -> tuple[int, str, bytes]:
+def json_answer(status: int, body: Mapping[str, Any]) -> Answer:
+    """An answer of a route in JSON."""
     return status, "application/json", json.dumps(body).encode()
 
 
-def _handler(table: Mapping[str, Route]) -> type[BaseHTTPRequestHandler]:
+def _handler(table: Mapping[str, Route], actions: Mapping[str, Action]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 10.0  # an idle or slow client must not hold a thread for ever
 
         def do_GET(self) -> None:
-            route = table.get(self.path.split("?", 1)[0])
+            self._answer(table.get(self.path.split("?", 1)[0]))
+
+        def do_POST(self) -> None:
+            action = actions.get(self.path.split("?", 1)[0])
+            length = self.headers.get("Content-Length", "")
+            if not length.isdecimal() or int(length) > _MAX_BODY:
+                self.close_connection = True  # what was not read would pass for the next request
+                self._answer(lambda: json_answer(413, {"error": f"a body of up to {_MAX_BODY} bytes"}))
+                return
+            body = self.rfile.read(int(length))
+            self._answer(None if action is None else lambda: action(body))
+
+        def _answer(self, route: Route | None) -> None:
             try:
-                status, kind, body = route() if route else _json(404, {"error": "no such path"})
+                status, kind, body = route() if route else json_answer(404, {"error": "no such path"})
             except Exception:
                 logging.getLogger(__name__).exception("request failed", extra={"path": self.path})
-                status, kind, body = _json(500, {"error": "internal error"})
+                status, kind, body = json_answer(500, {"error": "internal error"})
             self.send_response(status)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))

@@ -101,6 +101,15 @@ class PlatformClient:
             headers={"X-Requested-By": f"command line, {getpass.getuser()}"},
         )
 
+    def allow(self, reason: str | None) -> dict[str, Any]:
+        """Let records that the guard holds back into quarantine; None means of any reason."""
+        return self._call(
+            "POST",
+            f"{self.endpoints.query}/api/v1/quarantine/guard/allow",
+            json={"reason": reason},
+            headers={"X-Requested-By": f"command line, {getpass.getuser()}"},
+        )
+
     def stages(self) -> dict[str, dict[str, Any]]:
         """`/stats` of every stage; one that does not answer now is left out."""
         found = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from deploy.local.errors import WRONG_USAGE, CommandError
@@ -33,7 +34,7 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
         help="what was refused, why, and its replay",
         description="Items that were refused, with their bytes; mend and replay them.",
     )
-    actions = quarantine.add_subparsers(dest="action", required=True, metavar="ls|show|replay")
+    actions = quarantine.add_subparsers(dest="action", required=True, metavar="ls|show|replay|guard|allow")
     listing = actions.add_parser("ls", help="items grouped by rule, source or time")
     listing.add_argument(
         "--by", default="rule,source,stage", help="of rule, source, stage, hour, day (default: %(default)s)"
@@ -70,6 +71,47 @@ def register(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None
     )
     add_json(replay)
     replay.set_defaults(run=run_replay)
+
+    guard = actions.add_parser(
+        "guard",
+        help="does a new contract or service hold partitions back?",
+        description="Which version judges, since when, which partitions it has paused and why.",
+    )
+    add_json(guard)
+    guard.set_defaults(run=run_guard)
+    allow = actions.add_parser(
+        "allow",
+        help="let records that the guard holds back into quarantine",
+        description="Override the guard as long as the version that runs now runs.",
+    )
+    which = allow.add_mutually_exclusive_group(required=True)
+    which.add_argument("--reason", metavar="RULE", help="records that this rule refuses")
+    which.add_argument("--all", action="store_true", help="whatever refuses them")
+    add_json(allow)
+    allow.set_defaults(run=run_allow)
+
+
+def run_guard(args: argparse.Namespace) -> int:
+    return _tell_guard(connect().quarantine("guard"), args.json)
+
+
+def run_allow(args: argparse.Namespace) -> int:
+    return _tell_guard(connect().allow(args.reason), args.json)
+
+
+def _tell_guard(told: dict[str, Any], as_json: bool) -> int:
+    if as_json:
+        print_json(told)
+        return 0
+    began = told["since_ms"]
+    since = datetime.fromtimestamp(began / 1000, UTC).isoformat() if began else "the first start"
+    watched = "watched" if told["watching"] else "not watched any more"
+    print(f"version {told['version']} since {since}, {watched}")
+    for partition, reason in told["paused"].items():
+        print(f"partition {partition} is paused: most of its records would be quarantined as {reason}")
+    for reason, who in told["allowed"].items():
+        print(f"{'everything' if reason == '*' else reason} is let through: {who}")
+    return 0
 
 
 def run_ls(args: argparse.Namespace) -> int:

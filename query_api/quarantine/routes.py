@@ -12,6 +12,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from query_api.errors import BadInputError
+from query_api.quarantine.guard import Guard
 from query_api.quarantine.items import Items
 from query_api.quarantine.replays import Replays, Request
 
@@ -44,12 +45,22 @@ class ReplayRequest(BaseModel):
 class Quarantine:
     items: Items
     replays: Replays
+    guard: Guard
+
+
+class AllowRequest(BaseModel):
+    """Records that the guard shall let through."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str | None = Field(description="a rule's name; null for all", max_length=_MAX_NAME)
 
 
 def router(quarantine: Quarantine) -> APIRouter:
     routes = APIRouter(prefix="/api/v1/quarantine", tags=["quarantine"])
     _looking(routes, quarantine.items)
     _replaying(routes, quarantine.replays)
+    _guarding(routes, quarantine.guard)
     return routes
 
 
@@ -99,6 +110,19 @@ def _replaying(routes: APIRouter, replays: Replays) -> None:
     async def status(replay_id: str) -> Response:
         """How many were sent, resolved, refused again (and why), and are pending."""
         return _json(await replays.status(replay_id))
+
+
+def _guarding(routes: APIRouter, guard: Guard) -> None:
+    @routes.get("/guard")
+    async def told() -> Response:
+        """Which version judges, since when, and what it has paused."""
+        return _json(await guard.told())
+
+    @routes.post("/guard/allow")
+    async def allow(http: HttpRequest, asked: Annotated[AllowRequest, Body()]) -> Response:
+        """Let records that the guard holds back into quarantine, as long as this version runs."""
+        _only_json(http)
+        return _json(await guard.allow(asked.reason, _who(http)))
 
 
 def _only_json(http: HttpRequest) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from quality_service.changelog import DecidedBatch
+from quality_service.guard import Guard
 from quality_service.memory_store import MemoryStores
 from quality_service.metrics import QualityMetrics
 from quality_service.pipeline import QualityPipeline, RawTopic, Writer
@@ -120,6 +121,7 @@ class Bench:
         self.state = IdState(RAW, self.raw.topic_id, self.stores, BenchChangelog(self), self.clock)
         self.stats = StageStats("quality", self.clock)
         self.metrics = QualityMetrics(self.stats.registry, self.state)
+        self.guard = self.guarded()
         self.pipeline = QualityPipeline(
             raw=self.raw,
             reader=self.codecs[RAW],
@@ -130,6 +132,7 @@ class Bench:
             state=self.state,
             clock=self.clock,
             observe=self.metrics.observe,
+            check=self.guard.check,
         )
         self.runner = Runner(
             MemoryConsumer(self.broker, "tillstream.quality"),
@@ -138,9 +141,13 @@ class Bench:
             topics=[RAW],
             stats=self.stats,
             clock=self.clock,
-            participants=[self.state, self.metrics],
+            participants=[self.state, self.metrics, self.guard],
             limits=Limits(max_records=self.max_records, poll_timeout_s=0.0, linger_s=0.0),
         )
+
+    def guarded(self) -> Guard:
+        """One for which each process is the first."""
+        return Guard("any", Forgetful(), self.clock, self.stats.registry)
 
     def _writer(self, topic: str) -> Writer:
         return Writer(topic, self.codecs[topic], self.ids[topic])
@@ -191,6 +198,16 @@ class Bench:
         batches = self.read(DECISIONS).iter_rows(named=True)
         frames = [unpack(row["payload"]).with_columns(partition=pl.lit(row["partition"])) for row in batches]
         return pl.concat(frames) if frames else pl.DataFrame()
+
+
+class Forgetful:
+    """A guard's memory that does not outlast the process."""
+
+    def load(self) -> None:
+        return None
+
+    def save(self, deployment: Mapping[str, Any]) -> None:
+        return None
 
 
 class BenchChangelog:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quality_service.entries import (
@@ -142,6 +142,7 @@ def test_partitions_and_topics_are_apart(stores: Stores) -> None:
         store.close()
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=50), unique=True, max_size=20))
 def test_keys_of_different_ids_differ_and_are_the_first_half_of_sha256(ids: list[str]) -> None:
     found = event_keys(pl.Series(ids, dtype=pl.String))
