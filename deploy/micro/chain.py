@@ -48,7 +48,7 @@ _TRACE: Final = "00-{}-{}-01"
 
 
 class Chain:
-    """Thread-safe. `post` answers when ingest has, `good` and `bad` when all that was posted has its outcome."""
+    """Thread-safe. `post` answers when ingest has; `good` and `bad` when all posted has its outcome."""
 
     def __init__(
         self, clock: Clock | None = None, *, items: int = 200_000, item_bytes: int = 1 << 20
