@@ -231,7 +231,7 @@ def test_what_cannot_be_asked_is_told(world: World) -> None:
         (lambda _, replays: replays.start(Request("quantity")), BadInputError),
     ]:
         with pytest.raises(error):
-            world.ask(question)  # type: ignore[arg-type]
+            world.ask(question)
 
 
 def test_a_second_replay_waits_for_the_first(world: World) -> None:
