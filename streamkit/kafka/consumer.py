@@ -155,7 +155,8 @@ class KafkaConsumer:
             self._end[TopicPartition(message.topic(), message.partition())] = message.offset()
             return False
         translated = translate(error, "poll")
-        if type(translated) is not BrokerError or error.fatal():
+        # What is fatal to the client comes as a message of this code, and not marked as fatal itself.
+        if type(translated) is not BrokerError or error.fatal() or error.code() == ck.KafkaError._FATAL:
             raise translated
         log.warning("consumer error", extra={"error": str(translated)})
         return False
