@@ -28,11 +28,21 @@ def _insert(table: str, columns: Sequence[Column], distinct_on: str | None = Non
 SESSION = f"""
 SET synchronous_commit = on;
 SET temp_buffers = '64MB';
--- A process that stands still within a transaction must not hold its positions' rows for ever: whoever took
--- its partitions over waits for them.
-SET idle_in_transaction_session_timeout = '10s';
 {_temporary_table(STAGED_SALES, FACT)};
 {_temporary_table(STAGED_QUARANTINE, QUARANTINE)}
+"""
+
+# A process that stands still within a transaction must not hold its positions' rows for ever: whoever took
+# its partitions over waits for them. Postgres ends such a session by itself, but not in the middle of a COPY.
+
+PATIENCE = """
+SELECT set_config('idle_in_transaction_session_timeout', $1, false), set_config('lock_timeout', $1, false)
+"""
+
+END_STANDING_STILL = """
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE application_name = $1 AND datname = current_database() AND pid <> pg_backend_pid()
+  AND wait_event = 'ClientRead' AND xact_start < clock_timestamp() - make_interval(secs => $2)
 """
 
 # Positions -----------------------------------------------------------------------------------------

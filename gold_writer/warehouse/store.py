@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -13,8 +14,12 @@ from gold_writer.warehouse.batch import Move, Position, Rows, Write
 from streamkit.crashpoints import crash_point
 from streamkit.ports import TopicPartition
 
+log = logging.getLogger(__name__)
+
 CONNECT_TIMEOUT_S = 5.0
 COMMAND_TIMEOUT_S = 120.0
+# How long a transaction may stand still, and how long a lock is waited for. A batch takes a second or two.
+STANDSTILL_S = 10.0
 
 Hook = Callable[[str], Awaitable[None]]
 _T = TypeVar("_T")
@@ -147,6 +152,8 @@ class PostgresStore:
             connection = self._connection or await self._connect()
             return await call(connection)
         except _PASSING as error:
+            if isinstance(error, asyncpg.LockNotAvailableError):
+                await self._end_standing_still()
             await self.close()
             raise StoreUnavailable(f"Postgres: {type(error).__name__}: {error}") from error
         except asyncpg.UndefinedTableError as error:
@@ -155,6 +162,19 @@ class PostgresStore:
         except BaseException:
             await self.close()
             raise
+
+    async def _end_standing_still(self) -> None:
+        """Free what another session of this writer holds that has waited for its client too long. Its process
+        finds its connection cut, and what it held back already stored."""
+        try:
+            ended = await self._connection.fetch(
+                statements.END_STANDING_STILL, self._consumer, STANDSTILL_S * 0.9
+            )
+        except _PASSING as error:
+            log.warning("sessions that stand still not ended", extra={"error": str(error)})
+        else:
+            if ended:
+                log.warning("ended sessions of this writer that stood still", extra={"sessions": len(ended)})
 
     async def _connect(self) -> Any:
         self._calendar.clear()
@@ -166,6 +186,7 @@ class PostgresStore:
         )
         try:
             await connection.execute(statements.SESSION)
+            await connection.execute(statements.PATIENCE, f"{STANDSTILL_S:g}s")
         except BaseException:
             connection.terminate()
             raise

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import itertools
 import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -17,6 +18,7 @@ import asyncpg
 import pytest
 
 from deploy.postgres.migrate import migrate
+from gold_writer.warehouse import store
 from gold_writer.warehouse.pipeline import ENRICHED, QUARANTINED
 from gold_writer.warehouse.sink import OtherTopic
 from gold_writer.warehouse.store import AnotherWriter, NotMigrated
@@ -292,6 +294,48 @@ def test_zombie_that_writes_at_the_same_time_waits_and_is_refused(warehouse: War
         zombie.write([warehouse.records.sales({"event_id": "zombie"})])
     first.join(30)
     assert warehouse.rows("SELECT event_id FROM warehouse.fact_sales") == [("owner",)]
+
+
+@pytest.mark.parametrize("where", ["between two statements", "in the middle of a COPY"])
+def test_zombie_that_stands_still_in_its_transaction_does_not_hold_its_successor(
+    warehouse: Warehouse, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "STANDSTILL_S", 1.0)
+    owner = warehouse.sink()
+    owner.write([warehouse.records.sales({"event_id": "e0"})])
+    holds, release = threading.Event(), threading.Event()
+
+    async def stand_still() -> None:
+        zombie = await asyncpg.connect(warehouse.dsn, server_settings={"application_name": "test"})
+        await zombie.execute("BEGIN")
+        await zombie.execute("CREATE TEMP TABLE staged (n int) ON COMMIT DROP")
+        await zombie.execute("UPDATE ops.stream_offsets SET updated_at = now()")
+
+        async def rows() -> AsyncIterator[bytes]:
+            yield b"1\n"
+            holds.set()
+            await asyncio.to_thread(release.wait, 60)
+
+        with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            if where == "in the middle of a COPY":
+                await zombie.copy_to_table("staged", source=rows(), format="csv")
+            else:
+                holds.set()
+                await asyncio.to_thread(release.wait, 60)
+        zombie.terminate()
+
+    thread = threading.Thread(target=asyncio.run, args=(stand_still(),))
+    thread.start()
+    try:
+        assert holds.wait(30)
+        batch = warehouse.records.sales({"event_id": "e1"}, offset=1)
+        with pytest.raises(Paused, match="lock timeout"):
+            owner.write([batch])
+        owner.write([batch])
+    finally:
+        release.set()
+        thread.join(30)
+    assert warehouse.rows("SELECT event_id FROM warehouse.fact_sales ORDER BY 1") == [("e0",), ("e1",)]
 
 
 def test_topic_made_anew_is_refused(warehouse: Warehouse) -> None:
