@@ -6,7 +6,7 @@ import importlib
 from types import ModuleType
 from typing import Final
 
-NAMES: Final = ("stage_transform",)
+NAMES: Final = ("stage_transform", "stage_durable", "codec", "scale", "e2e_latency", "year")
 
 
 def workload(name: str) -> ModuleType:

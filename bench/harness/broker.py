@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final
 
 import confluent_kafka as ck
@@ -26,14 +25,18 @@ from streamkit.ports import NewTopic, OutputBatch
 
 _READ: Final = 20_000
 _SILENCE_S: Final = 30.0
+_ANSWER_S: Final = 30.0
+_POLL_S: Final = 0.1
 
 
-@dataclass(frozen=True, slots=True)
 class Broker:
     """`pid` is None for a broker that the benchmark did not start."""
 
-    bootstrap: str
-    pid: int | None
+    def __init__(self, bootstrap: str, pid: int | None) -> None:
+        self.bootstrap = bootstrap
+        self.pid = pid
+        # Level 5 leaves out what the client says on closing.
+        self._admin: Any = ck_admin.AdminClient({"bootstrap.servers": bootstrap, "log_level": 5})
 
     def cpu_s(self) -> float | None:
         return None if self.pid is None else cpu_s(self.pid)
@@ -43,31 +46,39 @@ class Broker:
         admin.ensure_topics([NewTopic(name, partitions) for name in names])
         admin.close()
 
-    def delete(self, *names: str) -> None:
-        """Those that are not there are left out."""
-        client = ck_admin.AdminClient({"bootstrap.servers": self.bootstrap})
-        for future in client.delete_topics(list(names)).values():
-            try:
+    def delete_all_of(self, name: str) -> None:
+        """Every topic that has `name` in its own: those that a peer makes for itself too."""
+        found = [topic for topic in self._admin.list_topics(timeout=_ANSWER_S).topics if name in topic]
+        if found:
+            for future in self._admin.delete_topics(found).values():
                 future.result()
-            except ck.KafkaException as error:
-                if error.args[0].code() != ck.KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    raise
 
-    def ends(self, topic: str) -> dict[int, int]:
-        """Partition -> offset after the last record."""
-        admin = KafkaAdmin(self.bootstrap)
-        try:
-            return {tp.partition: offset for tp, offset in admin.end_offsets(topic).items()}
-        finally:
-            admin.close()
+    def wait_for_open_transactions(self, topic: str, timeout_s: float) -> float:
+        """Until readers of committed records can read to the end; how long that took, in seconds.
+
+        A killed process leaves its transaction open, until it is fenced or times out.
+        """
+        begun = time.monotonic()
+        while self.ends(topic, committed=True) != self.ends(topic):
+            if time.monotonic() - begun > timeout_s:
+                raise CommandError(f"{topic}: a transaction is still open after {timeout_s:.0f} s")
+            time.sleep(_POLL_S)
+        return time.monotonic() - begun
+
+    def ends(self, topic: str, *, committed: bool = False) -> dict[int, int]:
+        """Partition -> offset after the last record, or after the last one that may be read."""
+        partitions = self._admin.list_topics(topic, timeout=_ANSWER_S).topics[topic].partitions
+        level = ck.IsolationLevel.READ_COMMITTED if committed else ck.IsolationLevel.READ_UNCOMMITTED
+        wanted = {ck.TopicPartition(topic, p): ck_admin.OffsetSpec.latest() for p in partitions}
+        answers = self._admin.list_offsets(wanted, isolation_level=level, request_timeout=_ANSWER_S)
+        return {tp.partition: int(answer.result().offset) for tp, answer in answers.items()}
 
     def committed(self, group: str, topic: str) -> dict[int, int]:
-        admin = KafkaAdmin(self.bootstrap)
-        try:
-            found = admin.committed_offsets(group, topic)
-            return {tp.partition: offset for tp, offset in found.items()}
-        finally:
-            admin.close()
+        """What a group has committed; partitions without a commit are left out."""
+        request = ck.ConsumerGroupTopicPartitions(group)
+        answers = self._admin.list_consumer_group_offsets([request], request_timeout=_ANSWER_S)
+        found = answers[group].result().topic_partitions
+        return {tp.partition: int(tp.offset) for tp in found if tp.topic == topic and tp.offset >= 0}
 
     def fill(self, topic: str, parts: Iterable[tuple[list[bytes], list[bytes]]]) -> None:
         """Produce keys and values, in order."""
@@ -89,6 +100,7 @@ class Broker:
                 "auto.offset.reset": "earliest",
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
+                "log_level": 5,
             }
         )
         consumer.assign([ck.TopicPartition(topic, p, ck.OFFSET_BEGINNING) for p in range(partitions)])

@@ -67,7 +67,8 @@ def main(config: Config) -> None:
         loglevel="WARNING",
         state_dir=Path(config.state) / "quix",
         use_changelog_topics=config.durable,
-        consumer_extra_config={"queued.min.messages": 100_000},
+        # A killed process is gone from its group after ten seconds, not 45.
+        consumer_extra_config={"queued.min.messages": 100_000, "session.timeout.ms": 10_000},
         producer_extra_config={"linger.ms": 20, "batch.size": 1_000_000, "compression.type": "lz4"},
     )
     given = app.topic(config.topic_in, key_deserializer="bytes", value_deserializer="bytes")

@@ -22,7 +22,9 @@ class Input:
     expected: str
     kept: frozenset[str]
 
-    def config(self, broker: Broker, name: str, folder: Path, *, commit_every: int, durable: bool) -> Config:
+    def config(
+        self, broker: Broker, name: str, folder: Path, *, commit_every: int, durable: bool = False
+    ) -> Config:
         """A run called `name`, with an output topic and a group of that name."""
         return Config(
             bootstrap=broker.bootstrap,

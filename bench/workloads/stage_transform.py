@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 from typing import Final
 
-from bench.harness.broker import Broker, broker, digest
+from bench.harness.broker import Broker, broker
 from bench.harness.machine import describe
 from bench.harness.results import Result, Table, spread
-from bench.harness.runs import Measured, measure, running
+from bench.harness.runs import Measured
 from bench.workloads.stage_input import Input, fill
 from bench.workloads.stage_peers import PEERS, Peer, chosen
-from deploy.local.errors import CommandError
+from bench.workloads.stage_runs import median_text, say, timed_run
 from deploy.local.layout import Layout
 
 HELP: Final = "decode, rules, duplicates in memory, join, encode: our stage and its peers on a real broker"
 PARTITIONS: Final = 3
-_TIMEOUT_S: Final = 300.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,20 +46,13 @@ def run(args: argparse.Namespace) -> Result:
                 for peer in peers:
                     given = inputs[peer.slow]
                     name = f"{given.topic}.{peer.name}.{turn}"
-                    measured = _once(
-                        kafka,
-                        commands[peer.name],
-                        given,
-                        name,
-                        folder=Path(temporary),
-                        commit_every=args.commit_every,
-                    )
+                    config = given.config(kafka, name, Path(temporary), commit_every=args.commit_every)
+                    measured = timed_run(kafka, commands[peer.name], given, config)
                     runs[peer.name].append(measured)
-                    _say(
-                        f"{peer.name}: {measured.per_core():,.0f}/s and core, {measured.per_second():,.0f}/s"
-                    )
+                    say(f"{peer.name}: {measured.per_core():,.0f}/s and core, {measured.per_second():,.0f}/s")
         finally:
-            kafka.delete(*(each.topic for each in inputs.values()))
+            for each in inputs.values():
+                kafka.delete_all_of(each.topic)
     return _result(peers, runs, machine, args)
 
 
@@ -71,27 +62,9 @@ def _inputs(kafka: Broker, peers: Sequence[Peer], args: argparse.Namespace) -> d
     sizes = {False: args.events, True: args.slow_events}
     found = {}
     for slow in sorted({peer.slow for peer in peers}):
-        _say(f"producing {sizes[slow]:,} records")
+        say(f"producing {sizes[slow]:,} records")
         found[slow] = fill(kafka, f"{stamp}.{'short' if slow else 'long'}", sizes[slow], PARTITIONS)
     return found
-
-
-def _once(
-    kafka: Broker, command: Sequence[str], given: Input, name: str, *, folder: Path, commit_every: int
-) -> Measured:
-    """One run, whose output must be what is expected: else it is void, and so is the benchmark."""
-    config = given.config(kafka, name, folder, commit_every=commit_every, durable=False)
-    Path(config.state).mkdir(parents=True)
-    kafka.create(config.topic_out, partitions=PARTITIONS)
-    before = kafka.cpu_s()
-    with running(command, config, folder, name) as process:
-        measured = measure(process, _TIMEOUT_S)
-        after = kafka.cpu_s()
-    found = digest(kafka.read(config.topic_out))
-    kafka.delete(config.topic_out)
-    if found != given.expected or measured.records != given.records:
-        raise CommandError(f"{name}: the output differs from the expected one; the run is void")
-    return measured if before is None or after is None else replace(measured, broker_cpu_s=after - before)
 
 
 def _result(
@@ -132,7 +105,6 @@ def _result(
 def _row(peer: Peer, runs: Sequence[Measured], ours: Sequence[Measured] | None) -> list[str]:
     core = [run.per_core() for run in runs]
     times = "" if ours is None else f"{median(run.per_core() for run in ours) / median(core):.1f}"
-    brokers = [run.broker_cpu_s for run in runs if run.broker_cpu_s is not None]
     return [
         peer.title(),
         peer.guarantee,
@@ -140,11 +112,7 @@ def _row(peer: Peer, runs: Sequence[Measured], ours: Sequence[Measured] | None) 
         spread(run.second_half_per_core() for run in runs),
         times,
         spread(run.per_second() for run in runs),
-        f"{median(run.before_cpu_s for run in runs):.1f}",
-        f"{median(run.peak_mib for run in runs):,.0f}",
-        f"{median(brokers):.1f}" if brokers else "not measured",
+        median_text(run.before_cpu_s for run in runs),
+        median_text((run.peak_mib for run in runs), 0),
+        median_text(run.broker_cpu_s for run in runs),
     ]
-
-
-def _say(text: str) -> None:
-    print(f"bench: {text}", file=sys.stderr, flush=True)

@@ -7,6 +7,11 @@ import argparse
 # Names and one line each, here so that the list answers before anything is installed.
 WORKLOADS = {
     "stage_transform": "one stage on a real broker against six peers, duplicates in memory",
+    "stage_durable": "the same with durable ids against two of them, and what kill -9 loses or doubles",
+    "codec": "Avro by the batch against other codecs",
+    "scale": "our stage with one to four workers",
+    "e2e_latency": "whole platform, steady load: from acceptance to every store",
+    "year": "whole platform: 541,909 lines from CSV to every store",
 }
 
 

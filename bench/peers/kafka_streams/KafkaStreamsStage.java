@@ -96,6 +96,9 @@ public final class KafkaStreamsStage {
         p.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 256L << 20);
         p.put(StreamsConfig.BUFFERED_RECORDS_PER_PARTITION_CONFIG, 20_000);
         p.put(StreamsConfig.consumerPrefix("auto.offset.reset"), "earliest");
+        // A killed process is gone from its group after this time; the default is 45 s.
+        p.put(StreamsConfig.consumerPrefix("session.timeout.ms"), 10_000);
+        p.put(StreamsConfig.consumerPrefix("heartbeat.interval.ms"), 1_000);
         p.put(StreamsConfig.consumerPrefix("max.poll.records"), 10_000);
         p.put(StreamsConfig.consumerPrefix("fetch.max.bytes"), 50 << 20);
         p.put(StreamsConfig.consumerPrefix("max.partition.fetch.bytes"), 8 << 20);

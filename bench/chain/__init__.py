@@ -1,0 +1,1 @@
+"""Measuring the whole platform from outside: load, arrival in every store, CPU of every process."""
