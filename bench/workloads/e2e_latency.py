@@ -108,7 +108,7 @@ def _notes(queries: Percentiles) -> list[str]:
         f"until it is there ({each}).",
         "Live feed: when a reader of committed totals got the one that covers the event; the subscription is "
         "a WebSocket client that compares the number of lines it was told. Warehouse: rows become visible "
-        "with the offsets of their transaction, asked for every 10 ms. Delta: the time of the commit file, by "
+        "with the offsets of their transaction, asked for every 10 ms. Delta: the time of the commit, by "
         "the coordinates in the data files it added; what compaction rewrites does not count.",
         "The load is an open loop: each request leaves at its own time, whether earlier ones were answered "
         "or not. Compaction and the other scheduled jobs run as they do in `up`.",
