@@ -3,7 +3,7 @@
     sales.raw.v1        -> bronze/sales        exactly the bytes and headers that came
     sales.quarantine.v1 -> bronze/quarantine   every quarantined item and its resolution
     sales.enriched.v1   -> silver/sales        every revision of every sale
-    sales.enriched.v1   -> gold/fact_sales     revision 0 of every sale; later revisions are a MERGE's work
+    sales.enriched.v1   -> gold/fact_sales     revision 0 of every sale; maintenance applies later ones
 
 Four queries of their own, so that the fact waits for nothing. The sink commits a batch's rows and (query id,
 batch id) in one transaction, and a batch that is run again after a crash is skipped. No query has state, a

@@ -5,13 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from functools import partial
 
 from gold_writer.maintenance.lake_jobs import LakeJobs
 from gold_writer.maintenance.metrics import MaintenanceMetrics
 from gold_writer.maintenance.schedule import Job, Journal, Lane
 from gold_writer.maintenance.settings import MaintenanceSettings
-from gold_writer.maintenance.upkeep import UPKEEP
+from gold_writer.maintenance.streams import DIMENSIONS, Streams
+from gold_writer.maintenance.table_jobs import TableJobs
+from gold_writer.maintenance.topic_reader import TopicReader
+from gold_writer.maintenance.upkeep import all_tables
+from schemas.catalogue import load_topics
+from schemas.codec import Codec
+from schemas.registry import RegistryClient
 from streamkit.clock import SystemClock
+from streamkit.kafka import KafkaAdmin
 from streamkit.stats import StageStats
 from streamkit.telemetry import StageServer
 
@@ -19,6 +27,20 @@ _log = logging.getLogger(__name__)
 
 _WATCH_SECONDS = 1.0
 _STOP_SECONDS = 5.0
+
+
+def streams(settings: MaintenanceSettings, metrics: MaintenanceMetrics, lock: threading.Lock) -> Streams:
+    registry = RegistryClient(settings.registry)
+    catalogue = load_topics()
+    return Streams(
+        settings.lake,
+        lambda: TopicReader(settings.kafka, settings.slot),
+        lambda topics: KafkaAdmin(settings.kafka).topic_ids(topics),
+        {topic: Codec(catalogue[topic].schema_text, registry) for topic in DIMENSIONS},
+        metrics,
+        change_prefix=settings.change_topics,
+        lock=lock,
+    )
 
 
 class LaneEnded(Exception):  # noqa: N818 - reads as what happened
@@ -34,11 +56,18 @@ class Stage:
         self.stats = StageStats(settings.service, self._clock)
         self.metrics = MaintenanceMetrics(self.stats.registry)
         self._stopping = threading.Event()
-        self._files = LakeJobs(settings, UPKEEP, self.metrics, self._clock)
+        lock = threading.Lock()
+        tables = partial(all_tables, settings.lake)
+        self._files = LakeJobs(settings, tables, self.metrics, self._clock, lock)
+        self._tables = TableJobs(settings, self.metrics, self._clock)
+        self._streams = streams(settings, self.metrics, lock)
 
     def lanes(self) -> dict[str, list[Job]]:
-        """Lane -> its jobs."""
-        return {"lake-files": self._files.jobs()}
+        """Lane -> its jobs. The streams have a lane of their own: a change of a dimension must not wait."""
+        return {
+            "lake": [*self._files.jobs(), *self._tables.jobs()],
+            "streams": [Job("streams", self._settings.streams_every_s, self._streams.run)],
+        }
 
     def run_once(self, name: str) -> None:
         """Run one job now, whatever its schedule. Raises KeyError, and what the job raises."""

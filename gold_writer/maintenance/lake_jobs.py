@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -28,17 +29,20 @@ class SomeTablesFailed(Exception):  # noqa: N818 - reads as what happened
 
 
 class LakeJobs:
-    """`tables`: what is kept up. A table that is not there yet is left out."""
+    """`tables`: what is kept up now. One that is not there yet is left out. `lock` is held while a table is
+    worked on that another job of this process writes."""
 
     def __init__(
         self,
         settings: MaintenanceSettings,
-        tables: Sequence[Upkeep],
+        tables: Callable[[], Sequence[Upkeep]],
         metrics: MaintenanceMetrics,
         clock: Clock,
+        lock: AbstractContextManager[object],
     ) -> None:
         self._settings = settings
-        self._tables = tuple(tables)
+        self._tables = tables
+        self._lock = lock
         self._metrics = metrics
         self._clock = clock
 
@@ -123,12 +127,13 @@ class LakeJobs:
     def _each(self, work: Callable[[Path, Upkeep], None]) -> None:
         """Every table, also after one failed; then raises SomeTablesFailed."""
         failed = []
-        for table in self._tables:
+        for table in self._tables():
             path = table.path(self._settings.lake)
             if not DeltaTable.is_deltatable(str(path)):
                 continue
             try:
-                work(path, table)
+                with self._lock if table.owned else nullcontext():
+                    work(path, table)
             except Exception:
                 _log.exception("this table is left as it was", extra={"table": table.table})
                 failed.append(table.table)

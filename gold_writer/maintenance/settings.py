@@ -50,6 +50,18 @@ class MaintenanceSettings(PlatformSettings):
 
     clean_logs_every_s: Seconds = 600
 
+    streams_every_s: Seconds = 3
+    change_topics: str = "cdc.shop."
+    """Prefix of the topics of captured tables."""
+    revisions_every_s: Seconds = 60
+    derived_every_s: Seconds = 300
+    """dim_invoice and agg_* of the lake; nothing is done while the facts are the same."""
+    calendar_every_s: Seconds = 24 * 3600
+    fiscal_year_starts: int = Field(4, ge=1, le=12)
+    """Month in which the fiscal year begins."""
+    holiday_countries: tuple[str, ...] = ("GB", "IE", "DE", "FR", "NL", "ES", "BE", "CH", "PT", "AU")
+    """ISO 3166-1 alpha-2; the first is the home country, whose holidays set `is_holiday`. As JSON."""
+
     retention_every_s: Seconds = 24 * 3600
     retention_days_bronze: RetentionDays = 7 * 365
     retention_days_silver: RetentionDays = 7 * 365

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from gold_writer.maintenance.derived import DERIVED
+
 Layer = Literal["bronze", "silver", "gold"]
 
 
@@ -15,13 +17,14 @@ class Upkeep:
 
     `z_order`: columns whose neighbours are to share files; the whole table is rewritten, so it is for the
     table that people filter. `aged_by`: the column that says when a row came, with statistics in the log;
-    None where rows are current state and do not age.
+    None where rows are current state and do not age. `owned`: this process alone writes the table.
     """
 
     table: str
     bloom: tuple[str, ...] = ()
     z_order: tuple[str, ...] = ()
     aged_by: str | None = None
+    owned: bool = False
 
     @property
     def layer(self) -> Layer:
@@ -43,4 +46,15 @@ UPKEEP: Final = (
     Upkeep("silver/sales", bloom=("event_id",), aged_by="ingest_ts"),
     Upkeep("bronze/sales", bloom=("key",), aged_by="kafka_ts"),
     Upkeep("bronze/quarantine", bloom=("item_id", "event_id"), aged_by="ingest_ts"),
+    Upkeep("gold/dim_customers", bloom=("customer_id",), owned=True),
+    Upkeep("gold/dim_products", bloom=("stock_code",), owned=True),
+    # Each version of these is one file that replaces the last.
+    Upkeep("gold/dim_date", owned=True),
+    *(Upkeep(table, owned=True) for table in DERIVED),
 )
+
+
+def all_tables(lake: Path) -> tuple[Upkeep, ...]:
+    """UPKEEP, and bronze of the captured tables that are there."""
+    found = sorted((lake / "bronze").glob("cdc_*"))
+    return (*UPKEEP, *(Upkeep(f"bronze/{path.name}", aged_by="kafka_ts", owned=True) for path in found))

@@ -248,8 +248,8 @@ def files_are_rewritten_while_records_arrive(world: World) -> None:
         for upkeep in UPKEEP:
             path = upkeep.path(world.lake)
             done = files.compact(path, upkeep, target_bytes=1 << 25, min_files=2)
-            rewritten[upkeep.table] = rewritten.get(upkeep.table, 0) + done.files_in
-            files.z_order(path, upkeep, 1 << 25, 1 << 26)
+            ordered = files.z_order(path, upkeep, 1 << 25, 1 << 26)
+            rewritten[upkeep.table] = rewritten.get(upkeep.table, 0) + done.files_in + ordered.files_in
             files.vacuum(path, 24, full=True)
         time.sleep(0.5)
     world.wait_for_ids("gold/fact_sales", ids(0, 400))

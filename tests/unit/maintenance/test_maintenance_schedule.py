@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -89,11 +90,12 @@ def test_a_damaged_table_fails_the_job_after_the_others_were_done(tmp_path: Path
     (tmp_path / "bronze/broken/_delta_log").mkdir(parents=True)
     (tmp_path / "bronze/broken/_delta_log" / f"{0:020d}.json").write_text("{}")
     settings = MaintenanceSettings(lake=tmp_path)
-    jobs = LakeJobs(settings, (Upkeep("bronze/broken"), *UPKEEP), world.metrics, world.clock)
+    tables = (Upkeep("bronze/broken"), *UPKEEP)
+    jobs = LakeJobs(settings, lambda: tables, world.metrics, world.clock, threading.Lock())
     with pytest.raises(SomeTablesFailed, match="bronze/broken"):
         jobs.compact()
     assert world.sample("tillstream_lake_files", table=FACT.name) == 0
-    jobs = LakeJobs(settings, UPKEEP, world.metrics, world.clock)
+    jobs = LakeJobs(settings, lambda: UPKEEP, world.metrics, world.clock, threading.Lock())
     for job in jobs.jobs():
         job.run()
 
