@@ -30,6 +30,7 @@ from ingest_service.records import Origin
 from ingest_service.replays import BadReplay
 from ingest_service.settings import IngestSettings
 from ingest_service.tracing import traceparent
+from schemas import heartbeat
 from streamkit.clock import Clock
 from streamkit.ports import BrokerError, Producer
 from streamkit.stats import StageStats
@@ -190,6 +191,23 @@ async def get_job(service: Ingest, job_id: str) -> Response:
     return _json({field: getattr(job, field) for field in told}, 200)
 
 
+@router.post("/heartbeat", status_code=202)
+async def post_heartbeat(service: Ingest, response: Response) -> Response:
+    """An event that goes the way of a sale and counts nowhere: each stage notes how old it is on arrival.
+    Answers once the broker has acknowledged it."""
+    origin = Origin(heartbeat.SOURCE, traceparent(), "json", ordinals_identify=False)
+    with _admitted(service):
+        work = partial(_heartbeat, service, origin)
+        content = await to_thread.run_sync(work, limiter=service.threads)
+    return Response(content, 202, dict(response.headers), "application/json")
+
+
+def _heartbeat(service: Service, origin: Origin) -> bytes:
+    with _refusals():
+        identified = service.pipeline.accept_heartbeat(origin)
+    return orjson.dumps({"event_id": identified.sales["event_id"][0]})
+
+
 async def _events(
     request: Request,
     service: Service,
@@ -226,7 +244,8 @@ def _answered(service: Service, body: bytes, answer: Callable[[bytes], bytes]) -
     """Runs in a thread: the event loop goes on while this one parses and waits for the broker."""
     settings = service.settings
     try:
-        return answer(body)
+        with _refusals():
+            return answer(body)
     except NotJson as error:
         raise problems.not_json(body, str(error), error.position) from error
     except BadReplay as error:
@@ -237,6 +256,13 @@ def _answered(service: Service, body: bytes, answer: Callable[[bytes], bytes]) -
     except ItemTooLarge as error:
         detail = f"{error}; at most {settings.ingest_max_item} are accepted; nothing was"
         raise Problem(413, detail, index=error.index) from error
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What the platform, not the sender, must mend."""
+    try:
+        yield
     except NotReady as error:
         raise retry_later(f"not ready: {error}", 1) from error
     except BrokerError as error:

@@ -12,6 +12,7 @@ import polars as pl
 
 from ingest_service.model import TEXT_FIELDS, Defaults
 from ingest_service.values import MAX_EVENT_ID, MAX_TIME_MS, MIN_TIME_MS
+from schemas.heartbeat import is_heartbeat
 
 _PRICE: Final = r"^[+-]?[0-9]{1,12}(?:\.[0-9]{1,6}0*)?$"
 _MILLIS: Final = r"^-?[0-9]{1,15}$"
@@ -154,6 +155,7 @@ def _fits(frame: pl.DataFrame, texts: pl.DataFrame, defaults: Defaults) -> pl.Se
     checks = (
         pl.all_horizontal(pl.col(_REQUIRED).is_not_null()),
         pl.col("event_id").str.len_chars().le(MAX_EVENT_ID).fill_null(True),
+        ~is_heartbeat(),
         pl.when("sent_line_no").then(has_line).otherwise(pl.col("event_id").is_not_null()),
         pl.col("sent_unit_price") != pl.col("sent_unit_price_micros"),
         same_source.fill_null(not defaults.fixed_source),

@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+from schemas import heartbeat
+
 INT32: Final = (-(2**31), 2**31 - 1)
 INT64: Final = (-(2**63), 2**63 - 1)
 MAX_EVENT_ID: Final = 200
@@ -77,6 +79,10 @@ def event_id(value: Any) -> str | None:
     trimmed = text("event_id", value).strip(WHITE_SPACE)
     if len(trimmed) > MAX_EVENT_ID:
         raise Unreadable(f"event_id: {shown(trimmed)} is longer than {MAX_EVENT_ID} characters")
+    if trimmed.startswith(heartbeat.PREFIX):
+        raise Unreadable(
+            f"event_id: ids that begin with {heartbeat.PREFIX} are the platform's own; choose another"
+        )
     return trimmed or None
 
 

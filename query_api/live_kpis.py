@@ -19,7 +19,7 @@ from query_api.errors import ApiError, UpstreamUnavailableError
 from query_api.live import Latest, Seats
 from query_api.types import Kpis
 from query_api.values import average
-from schemas.aggregates import TOTAL, amount
+from schemas.aggregates import HEARTBEAT, TOTAL, amount
 from schemas.codec import Codec
 
 log = logging.getLogger(__name__)
@@ -161,12 +161,15 @@ class TotalsReader:
         codec: Codec,
         changed: Callable[[Counted], None],
         observe: Callable[[Sequence[int]], None] = lambda _: None,
+        heartbeats: Callable[[Sequence[int]], None] = lambda _: None,
     ) -> None:
         """`changed` gets the sum over the shards; `observe` the acceptance (ms since 1970 UTC) of the
-        earliest sale in each batch. Both are called on the tail's thread."""
+        earliest sale in each batch, `heartbeats` that of its newest heartbeat. All are called on the tail's
+        thread."""
         self._codec = codec
         self._changed = changed
         self._observe = observe
+        self._heartbeats = heartbeats
         self._shards: dict[int, Counted] = {}
         self._complete = False
 
@@ -178,7 +181,8 @@ class TotalsReader:
         for row in decoded.frame.unique("shard", keep="last").iter_rows(named=True):
             self._shards[row["shard"]] = _counted(row)
         if self._complete and totals:
-            self._observe([at for m in totals if (at := _accepted(m)) is not None])
+            self._observe([at for m in totals if (at := _accepted(m, _INGEST_TS)) is not None])
+            self._heartbeats([at for m in totals if (at := _accepted(m, HEARTBEAT)) is not None])
             self._tell()
 
     def begin(self) -> None:
@@ -206,9 +210,9 @@ def _counted(row: Mapping[str, Any]) -> Counted:
     )
 
 
-def _accepted(message: Any) -> int | None:
+def _accepted(message: Any, header: str) -> int | None:
     for name, value in message.headers() or ():
-        if name == _INGEST_TS and value is not None and value.isdigit():
+        if name == header and value is not None and value.isdigit():
             return int(value)
     return None
 

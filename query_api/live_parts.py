@@ -70,6 +70,7 @@ def build(settings: QuerySettings, analytics: Analytics, metrics: Metrics) -> Li
         Codec(topics[_AGGREGATES].schema_text, registry),
         lambda counted: loop.call(lambda: live_kpis.count(counted)),
         metrics.live,
+        metrics.heartbeats,
     )
     enriched = SalesReader(Codec(topics[_ENRICHED].schema_text, registry), live_sales, loop.call)
     live_sales.feed_from(TopicTail(settings.kafka, settings.query_enriched_topic, enriched))

@@ -14,6 +14,7 @@ from query_api.filters import filter_key
 from query_api.live import Queue, Seats
 from query_api.types import Sale, SaleFilter
 from schemas.codec import Codec
+from schemas.heartbeat import is_heartbeat
 
 _MICRO = Decimal("0.000001")
 
@@ -87,7 +88,7 @@ class SalesReader:
 
     def read(self, messages: Sequence[Any]) -> None:
         filters = self._live.filters()
-        frame = self._codec.decode([m.value() for m in messages]).frame
+        frame = self._codec.decode([m.value() for m in messages]).frame.filter(~is_heartbeat())
         found = {key: sales(frame.filter(*conditions(wanted))) for key, wanted in filters.items()}
         self._in_loop(lambda: self._live.put(found))
 

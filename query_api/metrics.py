@@ -91,6 +91,10 @@ class Metrics:
         with self._live_lock:
             self._live_window.add(ages_ms, int(time.monotonic()))
 
+    def heartbeats(self, accepted_ms: Sequence[int]) -> None:
+        """Heartbeats arrived in the live totals; when each was accepted. May be called on any thread."""
+        self.stats.observe_heartbeats(np.array(accepted_ms, dtype=np.int64))
+
     def live_snapshot(self) -> Quantiles | None:
         """From acceptance to the live totals here, of the last minute; None where it was quiet."""
         with self._live_lock:

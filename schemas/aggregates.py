@@ -16,6 +16,9 @@ TOTAL: Final = "total"
 CARRY: Final = 10**18
 """Amounts are `*_carry` * CARRY + `*_micros`, both of one sign: a hostile sum must neither wrap nor stop."""
 
+HEARTBEAT: Final = "heartbeat-ts"
+"""Header of a total whose batch held a heartbeat: when the newest was accepted, in ms since 1970 UTC."""
+
 REPLACES: Final = "replaces"
 """Header of an enriched record with a revision above 0: what it replaces, as `revision:amount`, the amount in
 micros of GBP and empty where there was none (`0:15300000`, `0:`). Totals apply the difference. It is a matter

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from streamkit.clock import Clock
 from streamkit.headers import ingest_ts_ms
+from streamkit.heartbeat import heartbeats
 from streamkit.ports import BrokerError, Consumer, RecordBatch
 from streamkit.stats import StageStats
 
@@ -25,7 +26,10 @@ class Reporter:
     def committed(self, batches: Sequence[RecordBatch], records_out: int) -> None:
         for batch in batches:
             self._stats.add_in(len(batch))
-            self._stats.observe_latency(ingest_ts_ms(batch))
+            accepted_ms = ingest_ts_ms(batch)
+            self._stats.observe_latency(accepted_ms)
+            self._stats.observe_hop(batch.timestamp_ms)
+            self._stats.observe_heartbeats(accepted_ms[heartbeats(batch)])
             self._newest_ms = int(batch.timestamp_ms.max())
         self._stats.add_out(records_out)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from typing import Literal, TypedDict
 
 import numpy as np
@@ -16,21 +15,13 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
 )
-from prometheus_client.core import HistogramMetricFamily
-from prometheus_client.registry import Collector
 
 from streamkit.clock import Clock, SystemClock
+from streamkit.latency import BUCKETS_S, LatencyHistogram, LatencyWindow
+
+__all__ = ["BUCKETS_S", "LatencyWindow", "Snapshot", "StageStats", "State"]
 
 State = Literal["starting", "ready", "degraded"]
-
-BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
-
-_WINDOW_S = 60
-# Logarithmic bins from 0.1 ms to about 4 months, 2 % wide: a quantile is off by 1 % at most, in fixed memory
-# at any rate of records.
-_BIN_BASE_MS = 0.1
-_BIN_LOG = np.log(1.02)
-_BINS = 1275
 
 
 class Snapshot(TypedDict):
@@ -44,62 +35,6 @@ class Snapshot(TypedDict):
     p99_ms: float | None
     records_in: int
     records_out: int
-
-
-class LatencyWindow:
-    """Latencies of the last minute, one row of bins per second. Not thread-safe."""
-
-    def __init__(self) -> None:
-        self._bins = np.zeros((_WINDOW_S, _BINS), dtype=np.int64)
-        self._second_of_row = np.full(_WINDOW_S, -1, dtype=np.int64)
-
-    def add(self, latency_ms: NDArray[np.float64], second: int) -> None:
-        row = second % _WINDOW_S
-        if self._second_of_row[row] != second:
-            self._bins[row] = 0
-            self._second_of_row[row] = second
-        index = np.log(np.maximum(latency_ms, _BIN_BASE_MS) / _BIN_BASE_MS) / _BIN_LOG
-        self._bins[row] += np.bincount(np.minimum(index.astype(np.int64), _BINS - 1), minlength=_BINS)
-
-    def quantiles_ms(self, second: int, *quantiles: float) -> list[float] | None:
-        """One value per quantile, or None where the last minute is empty."""
-        cumulative = self._bins[self._second_of_row > second - _WINDOW_S].sum(axis=0).cumsum()
-        if len(cumulative) == 0 or cumulative[-1] == 0:
-            return None
-        # Nearest-rank: the bin that holds the ceil(q * n)-th smallest.
-        ranks = np.maximum(np.ceil(np.asarray(quantiles) * cumulative[-1]), 1)
-        bins = np.searchsorted(cumulative, ranks)
-        return [round(float(_BIN_BASE_MS * np.exp((b + 0.5) * _BIN_LOG)), 3) for b in bins]
-
-
-class _LatencyHistogram(Collector):
-    """`tillstream_latency_seconds{stage}` filled by array: `Histogram.observe` costs a microsecond each."""
-
-    def __init__(self, stage: str) -> None:
-        self._stage = stage
-        self._lock = threading.Lock()
-        self._counts = np.zeros(len(BUCKETS_S) + 1, dtype=np.int64)
-        self._sum_s = 0.0
-
-    def add(self, latency_s: NDArray[np.float64]) -> None:
-        index = np.searchsorted(BUCKETS_S, latency_s, side="left")
-        with self._lock:
-            self._counts += np.bincount(index, minlength=len(self._counts))
-            self._sum_s += float(latency_s.sum())
-
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        with self._lock:
-            cumulative, total = self._counts.cumsum(), self._sum_s
-        family = HistogramMetricFamily(
-            "tillstream_latency_seconds",
-            "From acceptance by ingest (the ingest-ts header) to this stage's commit.",
-            labels=["stage"],
-        )
-        bounds = [*(str(b) for b in BUCKETS_S), "+Inf"]
-        family.add_metric(
-            [self._stage], [(b, float(c)) for b, c in zip(bounds, cumulative, strict=True)], sum_value=total
-        )
-        yield family
 
 
 class StageStats:
@@ -122,8 +57,27 @@ class StageStats:
         self._in = 0
         self._out = 0
         self._window = LatencyWindow()
-        self._histogram = _LatencyHistogram(name)
-        self.registry.register(self._histogram)
+        self._since_acceptance = LatencyHistogram(
+            "tillstream_latency_seconds",
+            "From acceptance by ingest (the ingest-ts header) to this stage's commit.",
+            *("stage", (name,), self.registry),
+        )
+        self._since_written = LatencyHistogram(
+            "tillstream_hop_seconds",
+            "From a record's own timestamp, when the stage before wrote it, to this stage's commit.",
+            *("stage", (name,), self.registry),
+        )
+        self._of_heartbeats = LatencyHistogram(
+            "tillstream_heartbeat_seconds",
+            "From acceptance of a heartbeat to this stage's commit.",
+            *("stage", (name,), self.registry),
+        )
+        self._last_heartbeat = Gauge(
+            "tillstream_heartbeat_timestamp_seconds",
+            "When the newest heartbeat that this stage has committed was accepted; 0 before the first.",
+            ["stage"],
+            registry=self.registry,
+        ).labels(name)
         records = Counter(
             "tillstream_records",
             "Records of committed batches.",
@@ -169,11 +123,21 @@ class StageStats:
         if len(ingest_ts_ms) == 0:
             return
         now_ms = self._clock.now_ms()
-        # A producer's clock may run ahead of ours; a negative latency would spoil the sum.
-        latency_ms = np.maximum(now_ms - ingest_ts_ms, 0).astype(np.float64)
-        self._histogram.add(latency_ms / 1000.0)
+        latency_ms = _ages_ms(now_ms, ingest_ts_ms)
+        self._since_acceptance.add(self.name, latency_ms / 1000.0)
         with self._lock:
             self._window.add(latency_ms, now_ms // 1000)
+
+    def observe_hop(self, written_ms: NDArray[np.int64]) -> None:
+        """One value per record: its own timestamp, in ms since 1970 UTC. Call it after the commit."""
+        if len(written_ms):
+            self._since_written.add(self.name, _ages_ms(self._clock.now_ms(), written_ms) / 1000.0)
+
+    def observe_heartbeats(self, ingest_ts_ms: NDArray[np.int64]) -> None:
+        """As `observe_latency`, of heartbeats only, and beside it."""
+        if len(ingest_ts_ms):
+            self._of_heartbeats.add(self.name, _ages_ms(self._clock.now_ms(), ingest_ts_ms) / 1000.0)
+            self._last_heartbeat.set(float(ingest_ts_ms.max()) / 1000.0)
 
     @property
     def state(self) -> State:
@@ -202,6 +166,11 @@ class StageStats:
         with self._lock:
             self._state, self._reason = state, reason
         self._ready_gauge.set(1 if state == "ready" else 0)
+
+
+def _ages_ms(now_ms: int, since_ms: NDArray[np.int64]) -> NDArray[np.float64]:
+    """A producer's clock may run ahead of ours; a negative latency would spoil the sum."""
+    return np.maximum(now_ms - since_ms, 0).astype(np.float64)
 
 
 def _process_registry() -> CollectorRegistry:

@@ -15,7 +15,16 @@ State = Literal["starting", "ready", "degraded", "stopped", "failed"]
 
 # Variables of the person's own shell that a process of the stack may see; nothing else passes, so that the
 # stack behaves the same whoever starts it and keeps no foreign secret.
-_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_INHERITED = (
+    "PATH",
+    "HOME",
+    "LANG",
+    "LC_ALL",
+    "TMPDIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "TILLSTREAM_HEARTBEAT_SECONDS",
+)
 
 
 @dataclass(frozen=True)

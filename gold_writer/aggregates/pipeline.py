@@ -16,7 +16,7 @@ import polars as pl
 from gold_writer.aggregates.state import AggregateState
 from gold_writer.aggregates.totals import Rows, from_sums, to_columns, zeros
 from gold_writer.aggregates.windows import changes, contributions
-from schemas.aggregates import REPLACES, TOTAL
+from schemas.aggregates import HEARTBEAT, REPLACES, TOTAL
 from schemas.codec import Codec, Decoded
 from schemas.registry import RegistryUnavailable
 from streamkit.clock import Clock
@@ -104,8 +104,11 @@ def refuse_bad(decoded: Decoded, batch: RecordBatch) -> None:
 
 
 def _headers(windows: pl.DataFrame) -> list[Headers]:
-    """The total carries the acceptance of the batch's earliest sale: the feed's latency counts from it."""
+    """The total carries the acceptance of the batch's earliest sale, from which the feed's latency counts,
+    and that of its newest heartbeat."""
     headers = [_NO_HEADERS] * windows.height
     for place in np.flatnonzero((windows["grain"] == TOTAL).to_numpy()).tolist():
         headers[place] = [(INGEST_TS, str(windows["ingest_ms"][place]).encode())]
+        if (beat := windows["heartbeat_ms"][place]) is not None:
+            headers[place] = [*headers[place], (HEARTBEAT, str(beat).encode())]
     return headers

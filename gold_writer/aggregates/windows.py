@@ -8,6 +8,8 @@ What a record contributes:
     revision 0    1 line, its quantity in units, its amount in GBP (nothing while there is no rate)
     revision n    0 lines, 0 units, its amount less that of revision n - 1, which its header tells
 
+    a heartbeat   nothing, and only to the total, which says how far its shard has counted
+
 A revision changes nothing but the amount here: an accepted sale is immutable, and what windows and
 dimensions are made of (time, country as received, stock code, return or not) is part of the sale.
 """
@@ -24,6 +26,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from schemas.aggregates import CARRY, DAY_PRODUCT, MINUTE_COUNTRY, REPLACES, TOTAL
+from schemas.heartbeat import is_heartbeat
 
 _REPLACES: Final = re.compile(rb"([0-9]{1,9}):(-?[0-9]{1,19})?")
 
@@ -53,16 +56,21 @@ def contributions(
     sales: pl.DataFrame, shard: NDArray[np.int32], replaces: Callable[[], Sequence[bytes | None]]
 ) -> pl.DataFrame:
     """One row per record: shard, at_ms, country, stock_code, lines, units (Int64), gross, returns (Int128
-    micros of GBP), ingest_ms.
+    micros of GBP), ingest_ms, heartbeat.
 
     `shard` is the input partition of each row of `sales` (EnrichedSale). `replaces` gives the header of that
     name of each row, and is asked only where there is a revision above 0. Raises `UnknownDifference`.
     """
-    first = pl.col("revision") == 0
+    heartbeat = is_heartbeat()
+    first = (pl.col("revision") == 0) & ~heartbeat
     before = pl.lit(0, pl.Int128)
-    if not sales.select(first.all()).item():
+    if not sales.select((pl.col("revision") == 0).all()).item():
         before = pl.lit(_replaced(sales, replaces()))
-    amount = pl.col("amount_gbp_micros").fill_null(0).cast(pl.Int128) - before
+    amount = (
+        pl.when(heartbeat)
+        .then(0)
+        .otherwise(pl.col("amount_gbp_micros").fill_null(0).cast(pl.Int128) - before)
+    )
     return sales.select(
         pl.Series("shard", shard, dtype=pl.Int32),
         pl.col("invoice_ts").cast(pl.Datetime("ms")).cast(pl.Int64).alias("at_ms"),
@@ -73,12 +81,14 @@ def contributions(
         pl.when("is_return").then(0).otherwise(amount).cast(pl.Int128).alias("gross"),
         pl.when("is_return").then(amount).otherwise(0).cast(pl.Int128).alias("returns"),
         pl.col("ingest_ts").cast(pl.Datetime("ms")).cast(pl.Int64).alias("ingest_ms"),
+        heartbeat.alias("heartbeat"),
     )
 
 
 def changes(rows: pl.DataFrame, grains: Sequence[Grain] = GRAINS) -> pl.DataFrame:
     """The sums of `contributions` per window: grain, window_start, dimension, shard, key, lines, units, the
-    parts of both amounts (see `totals.from_sums`), and ingest_ms, the earliest of the rows.
+    parts of both amounts (see `totals.from_sums`), ingest_ms, the earliest of the rows, and heartbeat_ms,
+    that of their newest heartbeat or null.
 
     Shard by shard, and within a shard in the order of `grains`.
     """
@@ -91,6 +101,7 @@ def _grouped(rows: pl.LazyFrame, grain: Grain) -> pl.LazyFrame:
     window = pl.lit(0, pl.Int64)
     if grain.length_ms is not None:
         window = pl.col("at_ms") // grain.length_ms * grain.length_ms
+        rows = rows.filter(~pl.col("heartbeat"))
     dimension = pl.lit("") if grain.dimension is None else pl.col(grain.dimension).fill_null("")
     return (
         rows.group_by(
@@ -99,7 +110,11 @@ def _grouped(rows: pl.LazyFrame, grain: Grain) -> pl.LazyFrame:
             "shard",
             maintain_order=True,
         )
-        .agg(pl.col("lines", "units", "gross", "returns").sum(), pl.col("ingest_ms").min())
+        .agg(
+            pl.col("lines", "units", "gross", "returns").sum(),
+            pl.col("ingest_ms").min(),
+            pl.col("ingest_ms").filter("heartbeat").max().alias("heartbeat_ms"),
+        )
         .with_columns(pl.lit(grain.name).alias("grain"))
     )
 
@@ -115,7 +130,7 @@ _KEY: Final = pl.concat_str(
 ).cast(pl.Binary)
 
 _COLUMNS: Final[tuple[str | pl.Expr, ...]] = (
-    *("grain", "window_start", "dimension", "shard", "lines", "units", "ingest_ms"),
+    *("grain", "window_start", "dimension", "shard", "lines", "units", "ingest_ms", "heartbeat_ms"),
     _KEY.alias("key"),
     *(
         part.cast(pl.Int64).alias(f"{name}_{what}")

@@ -13,6 +13,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from gold_writer.lake import bootstrap, pipeline, warmup
 from gold_writer.lake.bootstrap import Planned
 from gold_writer.lake.jvm import Jvm, JvmFailed, StartingJvm
@@ -149,16 +151,19 @@ class LakeJob:
             if batch.rows:
                 self._metrics.batch_seconds.labels(running.name).observe(batch.seconds)
                 self._stats.add_in(batch.rows)
+            if batch.heartbeat_ms is not None and running.table is FACT:
+                self._stats.observe_heartbeats(np.array([batch.heartbeat_ms + _age_ms(batch.ended_ms)]))
         for commit in running.tail.new():
             self._stats.add_out(commit.rows)
             self._metrics.rows.labels(running.table.name).inc(commit.rows)
             age = max(commit.visible_ms - commit.earliest_ms, 0) / 1000.0
             self._metrics.oldest_row_seconds.labels(running.table.name).set(age)
+            waited_ms = commit.visible_ms - commit.arrivals_ms()
+            self._metrics.latency.add(running.table.name, np.maximum(waited_ms, 0) / 1000.0)
             if running.table is FACT:
                 self._last_arrival_s = commit.latest_ms / 1000.0
                 # Latency as of the commit, not as of this poll.
-                late_ms = time.time_ns() // 1_000_000 - commit.visible_ms
-                self._stats.observe_latency(commit.arrivals_ms() + late_ms)
+                self._stats.observe_latency(commit.arrivals_ms() + _age_ms(commit.visible_ms))
 
     def _report_lag(self) -> None:
         behind = sum(running.behind for running in self._running)
@@ -176,6 +181,10 @@ class LakeJob:
 
     def _step(self, what: str) -> None:
         _log.info(what, extra={"seconds_since_start": round(time.monotonic() - self._began, 2)})
+
+
+def _age_ms(at_ms: int) -> int:
+    return time.time_ns() // 1_000_000 - at_ms
 
 
 def _start_query(spark: SparkSession, planned: Planned, settings: LakeSettings) -> Any:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from gold_writer.lake.tables import BRONZE, FACT, QUARANTINE, SILVER
+from streamkit.latency import LatencyHistogram
+
 
 class LakeMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -16,6 +19,13 @@ class LakeMetrics:
         )
         self.rows = Counter(
             "tillstream_lake_rows", "Rows committed to a table by this process.", ["table"], registry=registry
+        )
+        self.latency = LatencyHistogram(
+            "tillstream_lake_latency_seconds",
+            "From acceptance by ingest (bronze: Kafka's timestamp) to the commit that made a row visible.",
+            "table",
+            tuple(table.name for table in (FACT, SILVER, BRONZE, QUARANTINE)),
+            registry,
         )
         self.behind = Gauge(
             "tillstream_lake_behind_offsets",

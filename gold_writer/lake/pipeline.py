@@ -5,6 +5,8 @@
     sales.enriched.v1   -> silver/sales        every revision of every sale
     sales.enriched.v1   -> gold/fact_sales     revision 0 of every sale; maintenance applies later ones
 
+A heartbeat goes through every batch and enters no table; silver and gold note when it was accepted.
+
 Four queries of their own, so that the fact waits for nothing. The sink commits a batch's rows and (query id,
 batch id) in one transaction, and a batch that is run again after a crash is skipped. No query has state, a
 watermark or a shuffle, so no row can be dropped as late.
@@ -18,12 +20,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gold_writer.lake.tables import BRONZE, FACT, QUARANTINE, SILVER, Table
+from schemas.heartbeat import PREFIX as HEARTBEAT_PREFIX
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 
 SINK: Final = "tillstream.sink.AppendSinkProvider"  # deploy/local/jars/java/AppendSink.java
+HEARTBEAT_METRIC: Final = "heartbeat"
 
 
 def money(micros: str, name: str) -> str:
@@ -36,6 +40,13 @@ _SOURCE: Final = "CAST(get(filter(headers, h -> h.key = 'ce_source'), 0).value A
 _SOURCE_OR_UNKNOWN: Final = (
     f"CASE WHEN is_valid_utf8({_SOURCE}) AND length({_SOURCE}) BETWEEN 1 AND 60 "
     f"AND NOT {_SOURCE} RLIKE '\\\\p{{Cntrl}}' THEN {_SOURCE} ELSE 'unknown' END AS source_system"
+)
+
+# By key and value: whoever uses the key for a sale of his still finds it in bronze. The id is the first field
+# of the record that ingest writes, after the frame of five bytes and a length of one.
+_PREFIX_BYTES: Final = f"X'{HEARTBEAT_PREFIX.encode().hex()}'"
+_RAW_HEARTBEAT: Final = (
+    f"startswith(key, {_PREFIX_BYTES}) AND substring(value, 7, {len(HEARTBEAT_PREFIX)}) = {_PREFIX_BYTES}"
 )
 
 _DERIVED: Final = {
@@ -111,7 +122,7 @@ def starting_offsets(topic: str, offsets: Mapping[int, int] | None) -> str:
 
 
 def bronze(records: DataFrame, source: Source) -> DataFrame:
-    return records.selectExpr(
+    return records.where(f"NOT coalesce({_RAW_HEARTBEAT}, false)").selectExpr(
         "key",
         "value",
         "headers",
@@ -130,12 +141,24 @@ def quarantine(records: DataFrame, source: Source) -> DataFrame:
 
 
 def silver(records: DataFrame, source: Source) -> DataFrame:
-    return _decoded(records, source, "sale").selectExpr(*_columns(SILVER, source, "sale", _DERIVED))
+    sales = _sales(records, source)
+    return sales.selectExpr(*_columns(SILVER, source, "sale", _DERIVED))
 
 
 def fact(records: DataFrame, source: Source) -> DataFrame:
-    sales = _decoded(records, source, "sale")
+    sales = _sales(records, source)
     return sales.where("sale.revision = 0").selectExpr(*_columns(FACT, source, "sale", _DERIVED))
+
+
+def _sales(records: DataFrame, source: Source) -> DataFrame:
+    """The decoded records that are sales. When the newest heartbeat among the others was accepted becomes a
+    metric of the batch's progress report (`progress.batch_of`)."""
+    from pyspark.sql import functions  # noqa: PLC0415 - pyspark is there only where the JVM is
+
+    heartbeat = f"startswith(sale.event_id, '{HEARTBEAT_PREFIX}')"
+    newest = functions.expr(f"max(CASE WHEN {heartbeat} THEN unix_millis(sale.ingest_ts) END)")
+    decoded = _decoded(records, source, "sale").observe(HEARTBEAT_METRIC, newest.alias("accepted_ms"))
+    return decoded.where(f"NOT {heartbeat}")
 
 
 def _decoded(records: DataFrame, source: Source, name: str) -> DataFrame:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gold_writer.lake.commits import appended, commit_file, read_commit
+from gold_writer.lake.pipeline import HEARTBEAT_METRIC
 from gold_writer.lake.tables import Table
 
 if TYPE_CHECKING:
@@ -20,12 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One report of a query. `rows`: 0 for a trigger without new records. `behind`: offsets not yet read."""
+    """One report of a query. `rows`: 0 for a trigger without new records. `behind`: offsets not yet read.
+
+    `ended_ms`: when its commit was done; `heartbeat_ms`: when its newest heartbeat was accepted, None where
+    it had none. Both in ms since 1970 UTC.
+    """
 
     number: int
     rows: int
     seconds: float
     behind: int
+    ended_ms: int
+    heartbeat_ms: int | None = None
 
 
 class QueryReports:
@@ -53,10 +60,14 @@ class QueryReports:
 
 def batch_of(report: dict[str, Any]) -> Batch:
     """Spark's StreamingQueryProgress as JSON -> Batch."""
+    took_ms = int(report.get("durationMs", {}).get("triggerExecution", 0))
+    beat = report.get("observedMetrics", {}).get(HEARTBEAT_METRIC, {}).get("accepted_ms")
     return Batch(
         number=int(report["batchId"]),
         rows=int(report["numInputRows"]),
-        seconds=float(report.get("durationMs", {}).get("triggerExecution", 0)) / 1000.0,
+        seconds=took_ms / 1000.0,
+        ended_ms=_milliseconds(report["timestamp"]) + took_ms,
+        heartbeat_ms=None if beat is None else int(beat),
         behind=sum(_behind(source) for source in report.get("sources", ())),
     )
 

@@ -1,6 +1,6 @@
 """The way of a batch into the warehouse, up to the bytes that COPY takes. Pure.
 
-enriched:    not stored yet -> decode -> coordinates -> one row per event -> in key order -> CSV
+enriched:    not stored yet -> decode -> coordinates -> no heartbeats -> one row per event, by key -> CSV
 quarantine:  not stored yet -> decode -> coordinates -> CSV
 """
 
@@ -14,6 +14,7 @@ import polars as pl
 from gold_writer.warehouse.batch import Positions, Rows, Sales, Write
 from gold_writer.warehouse.columns import FACT, QUARANTINE, to_csv
 from schemas.codec import Codec, Decoded
+from schemas.heartbeat import is_heartbeat
 from streamkit.ports import RecordBatch, TopicPartition
 
 ENRICHED = "sales.enriched.v1"
@@ -52,15 +53,17 @@ class WarehousePipeline:
         if unknown := by_topic.keys() - {self._enriched, self._quarantined}:
             raise ValueError(f"no table for {', '.join(sorted(unknown))}")
         enriched, quarantined = by_topic.get(self._enriched), by_topic.get(self._quarantined)
+        sales = None if enriched is None else self.stage_sales(enriched)
         return Write(
             moves=positions.moves({tp: at for b in fresh for tp, at in b.next_offsets().items()}),
-            sales=None if enriched is None else self.stage_sales(enriched),
+            sales=sales if sales is not None and sales.count else None,
             quarantine=None if quarantined is None else self.stage_quarantine(quarantined),
         )
 
     def stage_sales(self, batch: RecordBatch) -> Sales:
         frame = coordinates(self._sales.decode(batch.value), batch, "enriched_partition", "enriched_offset")
-        frame = latest_revisions(frame)
+        # A heartbeat has come as far as the transaction that moves the position over it: no row is needed.
+        frame = latest_revisions(frame.filter(~is_heartbeat()))
         return Sales(to_csv(frame, FACT), len(frame), frame["date_key"].unique().sort().to_list())
 
     def stage_quarantine(self, batch: RecordBatch) -> Rows:

@@ -33,6 +33,7 @@ RAW = {
     "origin_offset": pl.Int64,
     "load_id": pl.String,
     "at": pl.Int64,
+    "heartbeat": pl.Boolean,  # by its key, which anyone can write
 }
 DECISIONS = {
     "partition": pl.Int32,
@@ -42,6 +43,7 @@ DECISIONS = {
     "outcome": pl.UInt8,
     "reason": pl.String,
     "at": pl.Int64,
+    "heartbeat": pl.Boolean,  # by the id that quality decided on
 }
 QUARANTINE = {
     "item_id": pl.String,
@@ -243,13 +245,16 @@ def _receipts(raw: pl.DataFrame, decisions: pl.DataFrame) -> pl.DataFrame:
     )
     receipts = (
         raw.join(newer, on=COORD, how="anti")
-        .select(*COORD, "load_id")
+        .select(*COORD, "load_id", "heartbeat")
         .join(newer.rename({"partition": "np", "offset": "no"}), left_on=COORD, right_on=origin, how="left")
         .with_columns(partition=pl.coalesce("np", "partition"), offset=pl.coalesce("no", "offset"))
         .drop("np", "no")
     )
     final = decisions.filter(pl.col("outcome") != Outcome.REROUTED).drop("at")
-    return receipts.join(final, on=COORD, how="left")
+    # A heartbeat is no receipt. What its key claims counts only until quality has read what it is.
+    decided = receipts.join(final.rename({"heartbeat": "is_heartbeat"}), on=COORD, how="left")
+    heartbeat = pl.coalesce("is_heartbeat", "heartbeat").fill_null(False)
+    return decided.filter(~heartbeat).drop("heartbeat", "is_heartbeat")
 
 
 def _quarantine_items(quarantine: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -14,12 +14,15 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from quality_service.ledger.books import Books
 from schemas.codec import Codec
 from schemas.decisions import unpack
+from schemas.heartbeat import is_heartbeat
 from schemas.identity import key64_expr
 from streamkit.headers import header_column
+from streamkit.heartbeat import heartbeats
 from streamkit.ports import BrokerError, Consumer, RecordBatch, TopicPartition
 
 log = logging.getLogger(__name__)
@@ -142,6 +145,7 @@ class Follower:
         origin = _texts(batch, "rerouted-from").str.split_exact(":", 1).struct.unnest()
         frame = _coordinates(batch).with_columns(
             load_id=_texts(batch, "load-id"),
+            heartbeat=_places(len(batch), heartbeats(batch)),
             # Anyone can write this header: what is no pair of numbers must not end the ledger.
             origin_partition=origin["field_0"].cast(pl.Int32, strict=False),
             origin_offset=origin["field_1"].cast(pl.Int64, strict=False),
@@ -157,6 +161,7 @@ class Follower:
         for row in self._codecs[DECISIONS].decode(batch.value).frame.iter_rows(named=True):
             rows = unpack(row["payload"]).with_columns(
                 key64_expr(pl.lit("sale"), pl.col("event_id")).alias("id"),
+                heartbeat=is_heartbeat(),
                 partition=pl.lit(row["partition"], dtype=pl.Int32),
                 at=pl.lit(_millis(row["decided_ts"])),
             )
@@ -183,6 +188,13 @@ class Follower:
 
 def _coordinates(batch: RecordBatch) -> pl.DataFrame:
     return pl.DataFrame({"partition": batch.partition, "offset": batch.offset, "at": batch.timestamp_ms})
+
+
+def _places(size: int, found: NDArray[np.intp]) -> pl.Series:
+    """True at the places found."""
+    flags = np.zeros(size, dtype=bool)
+    flags[found] = True
+    return pl.Series(flags)
 
 
 def _texts(batch: RecordBatch, header: str) -> pl.Series:

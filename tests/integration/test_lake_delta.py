@@ -134,6 +134,11 @@ class World:
         except OSError:
             return None
 
+    def metric(self, sample: str) -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/metrics", timeout=2) as answer:
+            text = answer.read().decode()
+        return float(next(line for line in text.splitlines() if line.startswith(sample)).split()[-1])
+
     def stop(self, signal_: int = signal.SIGTERM) -> int:
         assert self.process is not None
         self.process.send_signal(signal_)
@@ -190,6 +195,9 @@ def test_records_are_in_delta_once_through_kills_restarts_and_a_rebuild(world: W
     world.send("sales.enriched.v1", sales(9000, 5), commit=False)
     world.send("sales.raw.v1", [{"event_id": f"event-{n}", "source_system": "Café / 1"} for n in range(10)])
     world.send("sales.raw.v1", [{"event_id": "event-10", "source_system": ""}])
+    beat = "tillstream.heartbeat/1767225600000"
+    world.send("sales.enriched.v1", sales(0, 1, event_id=beat))
+    world.send("sales.raw.v1", [{"event_id": beat, "source_system": "tillstream.heartbeat"}])
     world.send("sales.quarantine.v1", [{"item_id": "item-1", "payload": b"\x00\xff", "amount_micros": -1}])
     process = world.start_ready()
     jvm = only_child(process.pid)
@@ -201,6 +209,7 @@ def test_records_are_in_delta_once_through_kills_restarts_and_a_rebuild(world: W
     assert row["amount_gbp"] is None
     assert row["invoice_ts"].isoformat() == "2025-12-31T00:00:00+00:00"
     check_bronze_and_quarantine(world)
+    assert world.metric('tillstream_heartbeat_seconds_count{stage="lake"}') == 1
 
     # A later revision is kept in silver and stays out of the fact table.
     world.send("sales.enriched.v1", sales(7, 1, revision=1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from deploy.observability.lag.checkpoints import CheckpointPositions
+from deploy.observability.lag.heartbeat import HeartbeatSender
 from deploy.observability.lag.kafka import KafkaCluster
 from deploy.observability.lag.metrics import LagMetrics
 from deploy.observability.lag.model import Position
@@ -44,9 +45,12 @@ class Exporter:
 
     def run(self) -> None:
         """Blocks until `stop`."""
-        routes = {"/lag": self._service.answer}
+        settings, routes = self._settings, {"/lag": self._service.answer}
         try:
-            with StageServer(self._stats, self._settings.http_host, self._settings.http_port, routes):
+            with (
+                StageServer(self._stats, settings.http_host, settings.http_port, routes),
+                HeartbeatSender(settings.ingest_url, settings.heartbeat_seconds, self._stats.registry),
+            ):
                 self._service.run()
         finally:
             self._cluster.close()

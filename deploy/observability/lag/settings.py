@@ -38,5 +38,7 @@ class LagSettings(PlatformSettings):
     lag_max_age: float = Field(1.0, ge=0)
     lag_read_records: int = Field(2_000, ge=1)
     """Of a partition, in one measurement; what lies further behind is counted by its offsets until then."""
+    heartbeat_seconds: float = Field(60.0, ge=0)
+    """A heartbeat is sent so often, the first after that time; 0 sends none."""
     lag_checkpoints: Path | None = None
     """The lake's folder of Spark checkpoints; without it the lake has no lag here."""

@@ -273,3 +273,34 @@ def test_probes_answer(world: World) -> None:
     )
     metrics = call(world, "GET", "/metrics").text
     assert 'tillstream_ingest_items_total{door="json",outcome="quarantined"} 1.0' in metrics
+
+
+def test_heartbeat_goes_the_way_of_a_sale_under_an_id_that_nobody_else_may_use(world: World) -> None:
+    response = call(world, "POST", "/v1/heartbeat")
+    assert response.status_code == 202
+    (record,) = world.records(RAW_TOPIC)
+    event_id = response.json()["event_id"]
+    assert record.key == event_id.encode()
+    assert event_id.startswith("tillstream.heartbeat/")
+    headers = dict(record.headers)
+    assert headers["ce_source"] == b"tillstream.heartbeat"
+    assert headers["ingest-ts"] == str(world.clock.now_ms()).encode()
+    assert headers["traceparent"]
+
+
+@pytest.mark.parametrize("count", [1, 40])
+def test_item_with_an_id_of_the_platform_is_quarantined_and_its_neighbours_accepted(
+    world: World, count: int
+) -> None:
+    own = {**SALE, "event_id": "tillstream.heartbeat/1"}
+    others = [{**SALE, "line_no": n + 1} for n in range(count)]
+    items = call(world, "POST", URL, json=[own, *others]).json()["items"]
+    assert [item["outcome"] for item in items] == ["quarantined", *["accepted"] * count]
+    assert "the platform's own" in items[0]["detail"]
+
+
+def test_heartbeat_is_refused_with_a_time_to_try_again_while_the_broker_is_away(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    response = call(world, "POST", "/v1/heartbeat")
+    assert "not ready" in problem(response, 503)
+    assert response.headers["Retry-After"]

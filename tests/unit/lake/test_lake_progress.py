@@ -29,8 +29,16 @@ def test_a_report_tells_rows_duration_and_what_is_left() -> None:
 
 
 def test_a_report_of_an_idle_trigger_has_no_sources_to_count() -> None:
-    idle = {"batchId": 5, "numInputRows": 0, "sources": [{"latestOffset": None, "endOffset": None}]}
+    sources = [{"latestOffset": None, "endOffset": None}]
+    idle = {**REPORT, "batchId": 5, "numInputRows": 0, "durationMs": {}, "sources": sources}
     assert batch_of(idle).behind == 0
+
+
+def test_a_report_tells_when_its_commit_was_done_and_its_newest_heartbeat_accepted() -> None:
+    beat = batch_of({**REPORT, "observedMetrics": {"heartbeat": {"accepted_ms": 1767225600250}}})
+    assert (beat.ended_ms, beat.heartbeat_ms) == (1767225601250, 1767225600250)
+    assert batch_of({**REPORT, "observedMetrics": {"heartbeat": {"accepted_ms": None}}}).heartbeat_ms is None
+    assert batch_of(REPORT).heartbeat_ms is None
 
 
 class Java:

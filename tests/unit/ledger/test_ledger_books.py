@@ -34,14 +34,14 @@ class World:
                 self.keep(event, at, load=load)
         return at
 
-    def raw(self, load: str = "L1", origin: int | None = None) -> int:
+    def raw(self, load: str = "L1", origin: int | None = None, *, heartbeat: bool = False) -> int:
         at, self.offset = self.offset, self.offset + 1
         first = at if origin is None else origin
-        self.books.raw.append(pl.DataFrame([[0], [at], [0], [first], [load], [1]], schema=RAW))
+        self.books.raw.append(pl.DataFrame([[0], [at], [0], [first], [load], [1], [heartbeat]], schema=RAW))
         return at
 
-    def decide(self, at: int, event: str, outcome: Outcome) -> None:
-        row = [[0], [at], [event], [sale_id(event)], [int(outcome)], [None], [2]]
+    def decide(self, at: int, event: str, outcome: Outcome, *, heartbeat: bool = False) -> None:
+        row = [[0], [at], [event], [sale_id(event)], [int(outcome)], [None], [2], [heartbeat]]
         self.books.decisions.append(pl.DataFrame(row, schema=DECISIONS))
         self.books.decided(0, at + 1)
 
@@ -96,6 +96,35 @@ def test_every_receipt_has_one_outcome_and_the_ledger_balances(world: World) -> 
     assert (balance.accepted, balance.gold, balance.duplicates) == (7, 3, 1)
     assert (balance.quarantined, balance.resolved, balance.in_flight) == (2, 1, 0)
     assert (balance.amount_gold, balance.amount_quarantined) == (15, 14)
+
+
+def figures(world: World) -> tuple[object, ...]:
+    balance = world.balance()
+    return (balance.accepted, balance.gold, balance.in_flight, balance.missing, balance.balanced)
+
+
+def test_heartbeat_changes_no_figure_before_and_after_its_decision(world: World) -> None:
+    before = figures(world)
+    at = world.raw(load="heartbeat", heartbeat=True)
+    assert figures(world) == before
+    world.decide(at, "tillstream.heartbeat/1", Outcome.ACCEPTED, heartbeat=True)
+    world.enrich("tillstream.heartbeat/1", stored=False)
+    assert figures(world) == before
+
+
+def test_sale_under_a_heartbeats_key_is_a_receipt_once_it_is_decided(world: World) -> None:
+    accepted, gold, *_ = figures(world)
+    at = world.raw(heartbeat=True)
+    world.decide(at, "x", Outcome.ACCEPTED)
+    world.enrich("x")
+    assert figures(world) == (int(str(accepted)) + 1, int(str(gold)) + 1, 0, [], True)
+
+
+def test_heartbeat_that_reached_a_store_is_found(world: World) -> None:
+    at = world.raw(heartbeat=True)
+    world.decide(at, "tillstream.heartbeat/1", Outcome.ACCEPTED, heartbeat=True)
+    world.enrich("tillstream.heartbeat/1", stored=True)
+    assert (world.balance().unexpected, world.balance().balanced) == (2, False)
 
 
 def test_a_load_counts_its_own_receipts_only(world: World) -> None:
