@@ -18,7 +18,7 @@ import numpy as np
 from gold_writer.lake import bootstrap, pipeline, warmup
 from gold_writer.lake.bootstrap import Planned
 from gold_writer.lake.jvm import Jvm, JvmFailed, StartingJvm
-from gold_writer.lake.metrics import LakeMetrics
+from gold_writer.lake.metrics import LakeMetrics, watch_jvm
 from gold_writer.lake.progress import CommitTail, QueryReports, failure
 from gold_writer.lake.room import await_room
 from gold_writer.lake.session import open_session
@@ -90,7 +90,8 @@ class LakeJob:
         await_room((self._settings.lake, self._settings.state), self._stats, self._stopping)
         self._starting = StartingJvm(bootstrap.jvm_options(self._settings, record_archive=record_archive))
         plan = self._plan = bootstrap.plan(self._settings)
-        self._jvm = self._starting.ready()
+        jvm = self._jvm = self._starting.ready()
+        watch_jvm(self._stats.registry, lambda: jvm.pid)
         spark = open_session(self._jvm, self._settings.cores, self._settings.scratch)
         self._step("session open")
         real = [planned.query for planned in plan.queries]

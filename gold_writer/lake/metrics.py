@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 
 from gold_writer.lake.tables import BRONZE, FACT, QUARANTINE, SILVER
 from streamkit.latency import LatencyHistogram
@@ -39,3 +41,8 @@ class LakeMetrics:
             ["table"],
             registry=registry,
         )
+
+
+def watch_jvm(registry: CollectorRegistry, pid: Callable[[], int]) -> None:
+    """CPU, memory and files of Spark's process, beside those of this one: `tillstream_lake_jvm_process_*`."""
+    ProcessCollector(namespace="tillstream_lake_jvm", pid=pid, registry=registry)

@@ -12,6 +12,7 @@ import asyncpg
 from fastapi import FastAPI
 
 from quality_service.ledger.follow import TOPICS, VALIDATED, Follower
+from quality_service.ledger.metrics import LedgerMetrics
 from quality_service.ledger.routes import create_app
 from quality_service.ledger.service import LedgerService
 from quality_service.ledger.settings import LedgerSettings
@@ -30,6 +31,7 @@ _LAG_INTERVAL_S = 1.0
 def build(settings: LedgerSettings) -> FastAPI:
     """The application; its lifespan starts and stops the follower. Raises what an adapter raises."""
     stats = StageStats("ledger")
+    metrics = LedgerMetrics(stats.registry)
     registry = RegistryClient(settings.registry)
     catalogue = load_topics()
     codecs = {topic: Codec(catalogue[topic].schema_text, registry) for topic in TOPICS}
@@ -44,7 +46,7 @@ def build(settings: LedgerSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with asyncpg.create_pool(settings.postgres, min_size=1, max_size=3) as pool:
             lake = LakeFacts(settings.lake)
-            app.state.ledger = LedgerService(follower, lake, pool, enrich_position)
+            app.state.ledger = LedgerService(follower, lake, pool, enrich_position, metrics.drawn)
             follower.start()
             watch = asyncio.create_task(_watch(follower, stats))
             yield

@@ -33,11 +33,14 @@ class LedgerService:
         lake: LakeFacts,
         pool: asyncpg.Pool,
         enrich_position: Callable[[], dict[int, int]],
+        drawn: Callable[[Balance], None] = lambda _: None,
     ) -> None:
+        """`drawn` is told every balance of all receipts, for metrics."""
         self._follower = follower
         self._lake = lake
         self._pool = pool
         self._enrich_position = enrich_position
+        self._drawn = drawn
         self._one_at_a_time = asyncio.Lock()
 
     async def balance(self, load_id: str | None) -> dict[str, Any]:
@@ -49,6 +52,8 @@ class LedgerService:
                 balance = await self._cut(load_id)
                 if balance.balanced:
                     break
+        if load_id is None:
+            self._drawn(balance)
         return _answer(balance, load_id)
 
     async def _cut(self, load_id: str | None) -> Balance:
