@@ -209,7 +209,8 @@ def test_records_are_in_delta_once_through_kills_restarts_and_a_rebuild(world: W
     assert row["amount_gbp"] is None
     assert row["invoice_ts"].isoformat() == "2025-12-31T00:00:00+00:00"
     check_bronze_and_quarantine(world)
-    assert world.metric('tillstream_heartbeat_seconds_count{stage="lake"}') == 1
+    beats = 'tillstream_heartbeat_seconds_count{stage="lake"}'
+    until(lambda: True if world.metric(beats) == 1 else None, 10, "the heartbeat is measured")
 
     # A later revision is kept in silver and stays out of the fact table.
     world.send("sales.enriched.v1", sales(7, 1, revision=1))

@@ -89,6 +89,12 @@ class SimStats(StageStats):
     def observe_latency(self, ingest_ts_ms: Any) -> None:
         """Not kept."""
 
+    def observe_hop(self, written_ms: Any) -> None:
+        """Not kept."""
+
+    def observe_heartbeats(self, ingest_ts_ms: Any) -> None:
+        """Not kept."""
+
 
 class Life:
     """Whether a process lives; one object for each start of it."""

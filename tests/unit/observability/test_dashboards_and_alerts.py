@@ -15,6 +15,7 @@ import pytest
 import yaml
 from prometheus_client import CollectorRegistry
 
+from deploy.connect.metrics import CdcMetrics
 from deploy.local.layout import CHECKOUT
 from deploy.local.services import SERVICES
 from deploy.observability.dashboards import DASHBOARDS, FOLDER, to_json
@@ -91,6 +92,7 @@ def _registries() -> Iterator[CollectorRegistry]:
         LakeMetrics,
         MaintenanceMetrics,
         LedgerMetrics,
+        CdcMetrics,
     ):
         stats = StageStats("some", clock)
         build(stats.registry)
