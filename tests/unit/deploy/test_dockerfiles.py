@@ -21,7 +21,7 @@ from deploy.local.layout import CHECKOUT
 from deploy.local.versions import VERSIONS
 
 BASE = "docker.io/library/python:3.11.14-slim-bookworm"
-OURS = {"schemas", "streamkit"}
+OURS = {"native", "schemas", "streamkit"}
 PROJECT = (CHECKOUT / "pyproject.toml").read_text()
 
 
