@@ -14,7 +14,7 @@ from schemas.codec import Codec
 from schemas.reference import countries
 from schemas.registry import RegistryClient, RegistryUnavailable
 from streamkit.clock import SystemClock
-from streamkit.kafka import KafkaConsumer, KafkaTransactionalProducer
+from streamkit.kafka import Clients
 from streamkit.limits import Limits
 from streamkit.runner import Runner
 from streamkit.stats import StageStats
@@ -58,9 +58,10 @@ class Stage:
             clock=clock,
             observe=EnrichMetrics(self._stats.registry, rates.newest).observe,
         )
+        clients = Clients(settings.kafka, settings.engine)
         return Runner(
-            KafkaConsumer(settings.kafka, GROUP, settings.slot),
-            KafkaTransactionalProducer(settings.kafka, settings.slot),
+            clients.consumer(GROUP, settings.slot),
+            clients.transactional(settings.slot),
             pipeline,
             topics=[TOPIC_IN],
             stats=self._stats,

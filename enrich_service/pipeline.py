@@ -15,6 +15,7 @@ from enrich_service.fx import FxTable
 from schemas.codec import Codec, Decoded
 from schemas.registry import RegistryUnavailable
 from streamkit.clock import Clock
+from streamkit.columns import BinaryColumn
 from streamkit.ports import OutputBatch, Paused, RecordBatch
 
 TOPIC_IN = "sales.validated.v1"
@@ -68,7 +69,7 @@ class EnrichPipeline:
             OutputBatch(
                 topic=self._topic_out,
                 value=self._writer.encode(enriched, self._schema_id),
-                key=[invoice.encode() for invoice in enriched["invoice_no"]],
+                key=BinaryColumn.of_series(enriched["invoice_no"]),
                 headers=batch.headers,
             )
         ]

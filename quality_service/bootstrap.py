@@ -22,7 +22,7 @@ from schemas.codec import Codec
 from schemas.contract import contract_text, load_contract
 from schemas.registry import RegistryClient, RegistryUnavailable
 from streamkit.clock import Clock, SystemClock
-from streamkit.kafka import KafkaAdmin, KafkaConsumer, KafkaTransactionalProducer
+from streamkit.kafka import Clients, KafkaAdmin
 from streamkit.limits import Limits
 from streamkit.ports import BrokerError
 from streamkit.runner import Runner
@@ -103,9 +103,10 @@ class Stage:
             observe=metrics.observe,
             check=guard.check,
         )
+        clients = Clients(settings.kafka, settings.engine)
         runner = Runner(
-            KafkaConsumer(settings.kafka, settings.group, settings.slot),
-            KafkaTransactionalProducer(settings.kafka, settings.slot),
+            clients.consumer(settings.group, settings.slot),
+            clients.transactional(settings.slot),
             pipeline,
             topics=[raw.name],
             stats=self._stats,

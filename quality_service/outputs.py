@@ -13,6 +13,7 @@ import polars as pl
 
 from schemas.decisions import pack
 from schemas.identity import receipt_item_id_expr
+from streamkit.columns import BinaryColumn, take
 from streamkit.headers import header_column, header_texts
 from streamkit.ports import Headers, RecordBatch
 
@@ -74,9 +75,9 @@ def retried(rows: pl.DataFrame, batch: RecordBatch, topic_id: str, now_ms: int) 
 
 
 def _items(rows: pl.DataFrame, batch: RecordBatch, topic_id: str, now_ms: int) -> pl.DataFrame:
-    positions = rows["position"].to_list()
-    payloads = [batch.value[i] or b"" for i in positions]
-    traces = header_column([batch.headers[i] for i in positions], "traceparent")
+    positions = rows["position"].to_numpy()
+    payloads = [value or b"" for value in take(batch.value, positions)]
+    traces = header_column(take(batch.headers, positions), "traceparent")
     return rows.with_columns(
         pl.Series("payload", payloads, dtype=pl.Binary),
         pl.Series("schema_id", [_schema_id(p) for p in payloads], dtype=pl.Int32),
@@ -125,8 +126,8 @@ def rerouted_headers(batch: RecordBatch, positions: Sequence[int]) -> list[Heade
     ]
 
 
-def as_keys(texts: pl.Series) -> list[bytes | None]:
-    return texts.cast(pl.Binary).to_list()
+def as_keys(texts: pl.Series) -> Sequence[bytes | None]:
+    return BinaryColumn.of_series(texts)
 
 
 def _schema_id(payload: bytes) -> int | None:

@@ -25,6 +25,7 @@ from schemas.codec import Codec, Decoded
 from schemas.decisions import Outcome
 from schemas.registry import RegistryUnavailable
 from streamkit.clock import Clock
+from streamkit.columns import take
 from streamkit.ports import OutputBatch, Paused, RecordBatch, TopicPartition
 
 CONFLICT: Final = "ID_CONFLICT"
@@ -117,9 +118,7 @@ class QualityPipeline:
         found = []
         for partition in np.unique(batch.partition).tolist():
             try:
-                self._reader.decode(
-                    [batch.value[i] for i in np.flatnonzero(batch.partition == partition).tolist()]
-                )
+                self._reader.decode(take(batch.value, np.flatnonzero(batch.partition == partition)))
             except RegistryUnavailable:
                 found.append(TopicPartition(batch.topic, partition))
         return found
@@ -178,7 +177,7 @@ class QualityPipeline:
             topic=self._validated.topic,
             value=self._validated.encode(frame),
             key=outputs.as_keys(accepted["invoice_no"]),
-            headers=[batch.headers[i] for i in accepted["position"].to_list()],
+            headers=take(batch.headers, accepted["position"].to_numpy()),
         )
 
     def _encode_quarantined(self, rows: pl.DataFrame, batch: RecordBatch, now_ms: int) -> OutputBatch:
@@ -202,7 +201,7 @@ class QualityPipeline:
             topic=self._quarantine.topic,
             value=self._quarantine.encode(items),
             key=outputs.as_keys(items["item_id"]),
-            headers=[batch.headers[i] for i in items["position"].to_list()],
+            headers=take(batch.headers, items["position"].to_numpy()),
         )
 
     def _holds(self, batch: RecordBatch, rows: pl.DataFrame) -> NDArray[np.bool_]:
@@ -218,12 +217,12 @@ class QualityPipeline:
 
     def _reroute(self, strays: pl.DataFrame, batch: RecordBatch) -> OutputBatch:
         """Strays as they came, keyed by their event id, to the partition where it is decided."""
-        positions = strays["position"].to_list()
+        positions = strays["position"].to_numpy()
         return OutputBatch(
             topic=self._raw.name,
-            value=[batch.value[i] for i in positions],
+            value=take(batch.value, positions),
             key=outputs.as_keys(strays["event_id"]),
-            headers=outputs.rerouted_headers(batch, positions),
+            headers=outputs.rerouted_headers(batch, positions.tolist()),
             partition=home(strays, self._raw.partitions).tolist(),
         )
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from quality_service.rules import Rules
 from schemas.decisions import Outcome
+from streamkit.columns import take
 from streamkit.headers import REPLAY_ATTEMPT, REPLAY_LOAD, REPLAY_OF, header_column, header_texts
 from streamkit.ports import RecordBatch
 
@@ -31,7 +32,7 @@ def of(rows: pl.DataFrame, batch: RecordBatch) -> pl.DataFrame:
     rows = rows.filter(pl.col("load_id").str.starts_with(REPLAY_LOAD))
     if rows.is_empty():
         return rows.with_columns(mends=pl.lit(None, pl.String), attempts=pl.lit(None, pl.Int32))
-    headers = [batch.headers[i] for i in rows["position"].to_list()]
+    headers = take(batch.headers, rows["position"].to_numpy())
     attempts = header_texts(header_column(headers, REPLAY_ATTEMPT))
     # Anyone may write a header: what is no id and no number is no replay, and must not stop the stage.
     known = rows.with_columns(

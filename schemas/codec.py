@@ -10,7 +10,7 @@ the bad records stand alone. What a record decodes to does not depend on the bat
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,14 @@ HEADER_BYTES: Final = 5
 MAGIC: Final = 0
 MAX_VALUE_BYTES: Final = 32 << 20
 _NO_HEADER: Final = b"\xff" * HEADER_BYTES
+
+
+@runtime_checkable
+class ArrowColumn(Protocol):
+    """A sequence that is an Arrow array inside: iterating over it costs more than to turn it into a list."""
+
+    def __arrow_array__(self) -> Any: ...
+
 
 Decode = Callable[[list[bytes]], tuple[pl.DataFrame, npt.NDArray[np.int64], list[tuple[int, str]]]]
 """Payloads to (frame of wire columns, position of each row, position and reason of each bad one)."""
@@ -92,6 +100,8 @@ class Codec:
         Raises ``RegistryUnavailable`` where a schema id can be neither found nor denied; the caller keeps
         the records and tries again. A bad record never raises.
         """
+        if isinstance(values, ArrowColumn):
+            values = values.__arrow_array__().to_pylist()
         groups, bad = _group(values, self._limit)
         frames, places, ids = [], [], []
         for schema_id, positions in groups:

@@ -8,6 +8,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from streamkit.columns import binary_series
+from streamkit.packed_headers import PackedHeaders
 from streamkit.ports import Headers, RecordBatch
 
 INGEST_TS = "ingest-ts"
@@ -20,11 +22,14 @@ REPLAY_LOAD = "replay-"
 _LAST_PLAUSIBLE_MS = 253_402_300_800_000  # the year 10000
 
 
-def header_column(headers: Sequence[Headers], name: str) -> list[bytes | None]:
+def header_column(headers: Sequence[Headers], name: str) -> Sequence[bytes | None]:
     """One value per record, None where the header is missing; where it repeats, any of them.
 
-    Producers write their headers in one order, so the place where the last record had it is tried first.
+    A `BinaryColumn` where the headers are packed. Producers write their headers in one order, so the place
+    where the last record had it is tried first.
     """
+    if isinstance(headers, PackedHeaders):
+        return headers.values(name)
     values: list[bytes | None] = []
     place = 0
     for record in headers:
@@ -39,7 +44,7 @@ def header_column(headers: Sequence[Headers], name: str) -> list[bytes | None]:
 
 def header_texts(values: Sequence[bytes | None]) -> pl.Series:
     """A header column as text; null where a value is no UTF-8, which any producer may write."""
-    column = pl.Series(values, dtype=pl.Binary)
+    column = binary_series(values)
     try:
         return column.cast(pl.String)
     except pl.exceptions.ComputeError:  # raised even where the cast is not strict
@@ -56,6 +61,8 @@ def _decoded(value: bytes | None) -> str | None:
 def ingest_ts_ms(batch: RecordBatch) -> NDArray[np.int64]:
     """When ingest accepted each record, in ms since 1970 UTC; the broker's timestamp where a producer did not
     say or wrote no plausible number."""
+    if isinstance(batch.headers, PackedHeaders):
+        return batch.headers.integers(INGEST_TS, _LAST_PLAUSIBLE_MS, batch.timestamp_ms)
     column = header_column(batch.headers, INGEST_TS)
     parsed = (_parse(value, int(ts)) for value, ts in zip(column, batch.timestamp_ms, strict=True))
     return np.fromiter(parsed, np.int64, len(column))

@@ -1,8 +1,8 @@
 """The ports between a pipeline and the broker: what they carry and what each call promises.
 
 Offsets always name the *next* record to read, never the last one read.
-Two adapters implement these ports, `streamkit.kafka` and `streamkit.memory`; one conformance suite
-(`tests/conformance/`) runs against both.
+Three adapters implement these ports: `streamkit.kafka` natively and through confluent-kafka, and
+`streamkit.memory`. One conformance suite (`tests/conformance/`) runs against all.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class TopicPartition(NamedTuple):
 class RecordBatch:
     """Records of one topic, one entry per record in each column; a partition's offsets ascend.
 
-    `timestamp_ms` is the broker's timestamp. `headers[i]` is empty where a record has none.
+    `timestamp_ms` is the broker's timestamp. `headers[i]` is empty where a record has none. The sequences may
+    be columns (`streamkit.columns`): `columns.take` picks rows of either.
     """
 
     topic: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,6 +18,8 @@ class PlatformSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TILLSTREAM_", frozen=True, extra="ignore")
 
     kafka: str = "127.0.0.1:9092"
+    # The Kafka clients: native where the library of `native/` is there, or one of the two and nothing else.
+    engine: Literal["auto", "native", "python"] = "auto"
     registry: str = "http://127.0.0.1:8081/apis/ccompat/v7"
     # Out of the repr, because a DSN may carry a password and settings end up in logs.
     postgres: str = Field("postgresql://postgres@127.0.0.1:5432/postgres", repr=False)

@@ -16,7 +16,7 @@ from bench.transform.dataset import raw_schema
 from bench.transform.durable_ids import DurableIds
 from bench.transform.reference import OUT_SCHEMA
 from streamkit.clock import SystemClock
-from streamkit.kafka import KafkaConsumer, KafkaTransactionalProducer
+from streamkit.kafka import Clients
 from streamkit.limits import Limits
 from streamkit.ports import OutputBatch, Participant, Paused, RecordBatch, TopicPartition
 from streamkit.process import tune_garbage_collection
@@ -95,9 +95,10 @@ def main(config: Config) -> None:
     progress = Progress(config, reporter)
     participants: list[Participant] = [*([ids.state] if ids is not None else []), progress]
     slot = f"{config.group}.{config.worker}"
+    clients = Clients(config.bootstrap)
     runner = Runner(
-        KafkaConsumer(config.bootstrap, config.group, slot),
-        KafkaTransactionalProducer(config.bootstrap, slot),
+        clients.consumer(config.group, slot),
+        clients.transactional(slot),
         TransformPipeline(config, stage, reporter, ids),
         topics=[config.topic_in],
         stats=StageStats("bench", clock),

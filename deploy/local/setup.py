@@ -10,6 +10,15 @@ from deploy.local.errors import CommandError
 from deploy.local.layout import CHECKOUT
 from deploy.local.ports import HOST
 from deploy.local.stack import Stack
+from native import build
+
+
+def native_library() -> str:
+    """Build the native library unless it is there; says what became of it. Without it, stages are slower."""
+    try:
+        return f"native library: {build.build()}"
+    except build.BuildError as error:
+        return f"no native library, so the stages run on Python alone: {error}"
 
 
 def topics(stack: Stack) -> None:

@@ -19,6 +19,7 @@ from deploy.local.lifecycle import DISK_MIB
 from deploy.local.ports import OFFSETS, Ports, is_free
 from deploy.local.stack import Stack
 from deploy.local.versions import VERSIONS
+from native import build
 
 # All idle 1.9 GB, under load 3.8 GB.
 _MEMORY_MIB = 4000
@@ -55,6 +56,7 @@ def _doctor(args: argparse.Namespace) -> int:
 def checks(layout: Layout) -> Iterator[Check]:
     yield _system()
     yield _python(layout)
+    yield _native(layout)
     yield from _java()
     yield _jars(layout)
     yield _disk(layout)
@@ -80,6 +82,17 @@ def _python(layout: Layout) -> Check:
     if environment.lacks_venv() and not machine.can_install():
         return Check("python", False, f"{version} without ensurepip", environment.venv_advice())
     return Check("python", True, f"{version}, packages will be installed at the first command")
+
+
+def _native(layout: Layout) -> Check:
+    """Which Kafka clients TILLSTREAM_ENGINE=auto takes. Nothing needs the native ones but speed."""
+    environment = Environment.of(layout.tools, CHECKOUT)
+    if (built := build.target(environment.folder)).exists():
+        return Check("native", True, f"native Kafka clients: {built}")
+    if build.compiler() is not None:
+        return Check("native", True, "native Kafka clients will be built at the next up")
+    found = "Python Kafka clients; for the faster native ones: sudo apt-get install gcc libc6-dev"
+    return Check("native", True, found)
 
 
 def _java() -> Iterator[Check]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection
 from types import FrameType
 
-from deploy.local import lifecycle, toolchain
+from deploy.local import lifecycle, setup, toolchain
 from deploy.local.errors import WRONG_USAGE, CommandError
 from deploy.local.layout import Layout
 from deploy.local.ports import DEFAULT_BASE, Ports
@@ -66,6 +66,7 @@ def bring_up(port_base: int | None = None, only: Collection[str] | None = None) 
     with Steps() as steps, lifecycle.exclusive(layout, steps):
         if (running := Stack.current()) is not None:
             return running, False
+        steps.note(setup.native_library())
         stack = Stack.build(layout, Ports.choose(port_base), toolchain.ensure(layout, steps), only)
         lifecycle.up(stack, steps)
         steps.note(f"all ready after {steps.elapsed_s:.1f} s")

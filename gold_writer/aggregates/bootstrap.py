@@ -14,7 +14,7 @@ from schemas.catalogue import Topic, load_topics
 from schemas.codec import Codec
 from schemas.registry import RegistryClient, RegistryUnavailable
 from streamkit.clock import SystemClock
-from streamkit.kafka import KafkaAdmin, KafkaConsumer, KafkaTransactionalProducer
+from streamkit.kafka import Clients, KafkaAdmin
 from streamkit.limits import Limits
 from streamkit.ports import BrokerError
 from streamkit.runner import Runner
@@ -63,9 +63,10 @@ class Stage:
             clock=self._clock,
             topic_out=settings.aggregates_topic,
         )
+        clients = Clients(settings.kafka, settings.engine)
         return Runner(
-            KafkaConsumer(settings.kafka, settings.aggregates_group, settings.slot),
-            KafkaTransactionalProducer(settings.kafka, settings.slot),
+            clients.consumer(settings.aggregates_group, settings.slot),
+            clients.transactional(settings.slot),
             pipeline,
             topics=[settings.enriched_topic],
             stats=self._stats,

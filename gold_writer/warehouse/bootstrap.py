@@ -11,7 +11,7 @@ from schemas.catalogue import load_topics
 from schemas.codec import Codec
 from schemas.registry import RegistryClient
 from streamkit.clock import SystemClock
-from streamkit.kafka import KafkaAdmin, KafkaConsumer
+from streamkit.kafka import Clients, KafkaAdmin
 from streamkit.limits import Limits
 from streamkit.sink_runner import SinkRunner
 from streamkit.stats import StageStats
@@ -43,7 +43,7 @@ class Stage:
             clock=clock,
         )
         self._runner = SinkRunner(
-            KafkaConsumer(settings.kafka, CONSUMER, settings.slot),
+            Clients(settings.kafka, settings.engine).consumer(CONSUMER, settings.slot),
             self._sink,
             topics=[ENRICHED, QUARANTINED],
             stats=self._stats,

@@ -15,6 +15,7 @@ from gold_writer.warehouse.batch import Positions, Rows, Sales, Write
 from gold_writer.warehouse.columns import FACT, QUARANTINE, to_csv
 from schemas.codec import Codec, Decoded
 from schemas.heartbeat import is_heartbeat
+from streamkit.columns import take
 from streamkit.ports import RecordBatch, TopicPartition
 
 ENRICHED = "sales.enriched.v1"
@@ -86,9 +87,9 @@ def without_stored(batch: RecordBatch, positions: Mapping[TopicPartition, int]) 
         partition=batch.partition[keep],
         offset=batch.offset[keep],
         timestamp_ms=batch.timestamp_ms[keep],
-        key=[batch.key[i] for i in keep.tolist()],
-        value=[batch.value[i] for i in keep.tolist()],
-        headers=[batch.headers[i] for i in keep.tolist()],
+        key=take(batch.key, keep),
+        value=take(batch.value, keep),
+        headers=take(batch.headers, keep),
     )
 
 

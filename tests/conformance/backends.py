@@ -56,23 +56,25 @@ class MemoryBackend:
 
 
 class KafkaBackend:
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, engine: kafka.Engine) -> None:
         self.bootstrap = bootstrap
+        self.engine = engine
+        self._made = kafka.Clients(bootstrap, engine)
         self._clients: list[Consumer | Producer | TransactionalProducer] = []
         self._admin = kafka.KafkaAdmin(bootstrap)
 
     def consumer(self, group: str) -> Consumer:
-        consumer = kafka.KafkaConsumer(self.bootstrap, group)
+        consumer = self._made.consumer(group)
         self._clients.append(consumer)
         return consumer
 
     def producer(self) -> Producer:
-        producer = kafka.KafkaProducer(self.bootstrap)
+        producer = self._made.producer()
         self._clients.append(producer)
         return producer
 
     def transactional(self, transactional_id: str) -> TransactionalProducer:
-        producer = kafka.KafkaTransactionalProducer(self.bootstrap, transactional_id)
+        producer = self._made.transactional(transactional_id)
         self._clients.append(producer)
         return producer
 

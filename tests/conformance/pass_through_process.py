@@ -1,4 +1,4 @@
-"""A stage of its own process that kills itself at a crash point: `SOURCE TARGET GROUP POINT PASSES`.
+"""A stage of its own process that kills itself at a crash point: `SOURCE TARGET GROUP ENGINE POINT PASSES`.
 
 POINT `none` lets it run until it is signalled.
 """
@@ -9,10 +9,11 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import cast
 
 from streamkit import crashpoints
 from streamkit.clock import SystemClock
-from streamkit.kafka import KafkaConsumer, KafkaTransactionalProducer
+from streamkit.kafka import Clients, Engine
 from streamkit.limits import Limits
 from streamkit.ports import OutputBatch, RecordBatch
 from streamkit.process import run_until_signalled
@@ -30,7 +31,8 @@ class PassThrough:
 
 
 def main() -> int:
-    bootstrap, source, target, group, point, passes = sys.argv[1:]
+    bootstrap, source, target, group, engine, point, passes = sys.argv[1:]
+    clients = Clients(bootstrap, cast(Engine, engine))
     configure_logging("pass-through")
     left = int(passes)
 
@@ -43,8 +45,8 @@ def main() -> int:
 
     crashpoints.arm(die)
     runner = Runner(
-        KafkaConsumer(bootstrap, group, group),
-        KafkaTransactionalProducer(bootstrap, group),
+        clients.consumer(group, group),
+        clients.transactional(group),
         PassThrough(target),
         topics=[source],
         stats=StageStats("pass-through"),

@@ -21,7 +21,7 @@ from deploy.local.layout import CHECKOUT
 from deploy.local.versions import VERSIONS
 
 BASE = "docker.io/library/python:3.11.14-slim-bookworm"
-OURS = {"schemas", "streamkit"}
+OURS = {"native", "schemas", "streamkit"}
 PROJECT = (CHECKOUT / "pyproject.toml").read_text()
 
 
@@ -145,7 +145,7 @@ def test_image_holds_only_its_own_packages_of_ours(image: Image) -> None:
     copied = {
         line.split()[1].split("/")[2] for line in _of(stages[image.builder], "COPY") if " /app/" in line
     }
-    expected = {*OURS, *image.packages} if image.has_http else {"schemas", *image.packages}
+    expected = {*OURS, *image.packages} if image.has_http else {"native", "schemas", *image.packages}
     assert copied == expected
     from_builder = [line for line in _of(stages[image.stage], "COPY") if line.startswith("--from=")]
     assert all(line.startswith(f"--from={image.builder} ") for line in from_builder)
