@@ -15,6 +15,7 @@ from gold_writer.maintenance.streams import DIMENSIONS, Streams
 from gold_writer.maintenance.table_jobs import TableJobs
 from gold_writer.maintenance.topic_reader import TopicReader
 from gold_writer.maintenance.upkeep import all_tables
+from gold_writer.maintenance.warehouse_jobs import WarehouseJobs
 from schemas.catalogue import load_topics
 from schemas.codec import Codec
 from schemas.registry import RegistryClient
@@ -60,12 +61,14 @@ class Stage:
         tables = partial(all_tables, settings.lake)
         self._files = LakeJobs(settings, tables, self.metrics, self._clock, lock)
         self._tables = TableJobs(settings, self.metrics, self._clock)
+        self._warehouse = WarehouseJobs(settings, self.metrics, self._clock)
         self._streams = streams(settings, self.metrics, lock)
 
     def lanes(self) -> dict[str, list[Job]]:
         """Lane -> its jobs. The streams have a lane of their own: a change of a dimension must not wait."""
         return {
             "lake": [*self._files.jobs(), *self._tables.jobs()],
+            "warehouse": self._warehouse.jobs(),
             "streams": [Job("streams", self._settings.streams_every_s, self._streams.run)],
         }
 

@@ -44,6 +44,12 @@ class MaintenanceMetrics:
             ["job", "table"],
             registry=registry,
         )
+        self.broken_keys = Gauge(
+            "tillstream_warehouse_broken_keys",
+            "Facts whose dimension row is missing, by key, at the last check.",
+            ["reference"],
+            registry=registry,
+        )
         self.table_files = Gauge(
             "tillstream_lake_files",
             "Live files of a table, after the last look at it.",

@@ -62,6 +62,17 @@ class MaintenanceSettings(PlatformSettings):
     holiday_countries: tuple[str, ...] = ("GB", "IE", "DE", "FR", "NL", "ES", "BE", "CH", "PT", "AU")
     """ISO 3166-1 alpha-2; the first is the home country, whose holidays set `is_holiday`. As JSON."""
 
+    partitions_every_s: Seconds = 24 * 3600
+    partition_months_ahead: int = Field(3, ge=1, le=24)
+    views_every_s: Seconds = 300
+    """Materialised views; nothing is done while the warehouse has read nothing new."""
+    warehouse_consumer: str = "tillstream.warehouse"
+    """The warehouse writer's name in ops.stream_offsets."""
+    check_keys_every_s: Seconds = 6 * 3600
+    check_keys_grace_s: int = Field(300, ge=0)
+    """Facts younger than this may still wait for the dimension row that they point at."""
+    analyze_every_s: Seconds = 24 * 3600
+
     retention_every_s: Seconds = 24 * 3600
     retention_days_bronze: RetentionDays = 7 * 365
     retention_days_silver: RetentionDays = 7 * 365
