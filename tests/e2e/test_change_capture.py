@@ -80,7 +80,7 @@ def test_change_arrives_soon_after_its_commit(probe: Probe, topics: Topics) -> N
         db = await asyncpg.connect(urls["postgres"])
         latencies = []
         try:
-            (code,) = await db.fetchrow("select min(stock_code) from shop.products")
+            code = await db.fetchval("select min(stock_code) from shop.products")
             for number in range(40):
                 await db.execute(
                     "update shop.products set supplier = $1 where stock_code = $2", f"S{number}", code
