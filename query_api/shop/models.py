@@ -32,6 +32,12 @@ def _printable(text: str) -> str:
     return text
 
 
+def _addressable(text: str) -> str:
+    if "/" in text:
+        raise ValueError("must not hold a slash: it is a part of a path")
+    return _printable(text)
+
+
 def _iso4217(text: str) -> str:
     if text not in currencies():
         raise ValueError("must be an ISO 4217 code in capitals, such as GBP")
@@ -65,7 +71,7 @@ Currency = Annotated[str, AfterValidator(_iso4217)]
 Money = Annotated[Decimal, BeforeValidator(_exact), Field(ge=0, max_digits=20, decimal_places=6)]
 Code = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
 Identifier = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64), AfterValidator(_printable)
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64), AfterValidator(_addressable)
 ]
 
 
