@@ -29,6 +29,9 @@ from query_api.guard import trace_id
 from query_api.metrics import Metrics
 from query_api.pipeline import Answerer, problem_response
 from query_api.quarantine import routes
+from query_api.shop import routes as shop_routes
+from query_api.shop import sales as shop_sales
+from query_api.shop.service import Shop
 from streamkit.telemetry import METRICS_CONTENT_TYPE, render_metrics
 
 log = logging.getLogger(__name__)
@@ -50,12 +53,21 @@ _HEADERS = {
 
 
 def create_app(
-    schema: Schema, parts: Parts, answerer: Answerer, *, metrics: Metrics, ping: Ping, lifespan: Lifespan
+    schema: Schema,
+    parts: Parts,
+    answerer: Answerer,
+    *,
+    shop: Shop,
+    max_body_bytes: int,
+    metrics: Metrics,
+    ping: Ping,
+    lifespan: Lifespan,
 ) -> FastAPI:
     """`ping` raises `StoreUnavailableError` while questions cannot be answered."""
     app = FastAPI(
         title="Tillstream query",
-        description="Analytics over sales. GraphQL at POST /graphql answers the same and more.",
+        description="v1: the shop's customers, products, stock and prices; sales and invoices to read. "
+        "v2: analytics over sales. GraphQL at POST /graphql answers the same and more.",
         version="2",
         docs_url=None,
         redoc_url=None,
@@ -64,6 +76,8 @@ def create_app(
     _graphql(app, schema, parts, answerer)
     app.include_router(rest.router(parts.analytics))
     app.include_router(routes.router(parts.quarantine))
+    app.include_router(shop_routes.router(shop, max_body_bytes))
+    app.include_router(shop_sales.router(parts.sales))
     _operations(app, metrics, ping)
     _pages(app, schema)
     _errors(app)

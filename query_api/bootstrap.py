@@ -33,9 +33,13 @@ from query_api.quarantine.replays import Replays
 from query_api.quarantine.routes import Quarantine
 from query_api.sales import Sales
 from query_api.settings import QuerySettings
+from query_api.shop.database import Database
+from query_api.shop.personal import PersonalData
+from query_api.shop.service import Shop
 from query_api.upstream import Platform
 from schemas.catalogue import load_topics
 from schemas.codec import Codec
+from schemas.personal import Keyring
 from schemas.registry import RegistryClient
 from streamkit.telemetry import StageStats
 
@@ -50,6 +54,11 @@ def build(settings: QuerySettings) -> FastAPI:
         settings.postgres,
         metrics,
         pool_max=settings.query_pool_max,
+        connect_timeout=settings.query_connect_timeout,
+        statement_timeout=settings.query_statement_timeout,
+    )
+    database = Database(
+        settings.postgres,
         connect_timeout=settings.query_connect_timeout,
         statement_timeout=settings.query_statement_timeout,
     )
@@ -92,8 +101,18 @@ def build(settings: QuerySettings) -> FastAPI:
             await workplace.replays.close()
             await platform.close()
             await store.close()
+            await database.close()
 
-    app = create_app(schema, parts, answerer, metrics=metrics, ping=store.ping, lifespan=lifespan)
+    app = create_app(
+        schema,
+        parts,
+        answerer,
+        shop=Shop(database, PersonalData(keyring(settings))),
+        max_body_bytes=settings.query_max_body_bytes,
+        metrics=metrics,
+        ping=store.ping,
+        lifespan=lifespan,
+    )
     provider = TracerProvider(resource=Resource.create({"service.name": f"tillstream-{settings.service}"}))
     FastAPIInstrumentor.instrument_app(
         app,
@@ -110,6 +129,13 @@ def _quarantine(settings: QuerySettings, store: Store) -> Quarantine:
     client = httpx.AsyncClient()
     replays = Replays(store, items, codec, Door(client, settings.ingest_url), Journal(settings.postgres))
     return Quarantine(items, replays, QualityGuard(client, settings.stages.get("quality")))
+
+
+def keyring(settings: QuerySettings) -> Keyring | None:
+    """None where the secrets are not given. Raises ValueError where they are none."""
+    if settings.master_keys is None or settings.index_key is None:
+        return None
+    return Keyring.from_hex(settings.master_keys, settings.index_key)
 
 
 async def watch(store: Store, metrics: Metrics) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 PROBLEM_JSON = "application/problem+json"
@@ -17,6 +18,10 @@ class ApiError(Exception):
     code = "BAD_REQUEST"
     title = "The request cannot be answered as it is"
     retry_after_s: int | None = None
+
+    def details(self) -> dict[str, Any]:
+        """Further members of the problem."""
+        return {}
 
 
 class BadInputError(ApiError):
@@ -65,6 +70,59 @@ class TooMuchError(ApiError):
     title = "The answer would be too large"
 
 
+class ForbiddenError(ApiError):
+    """Whoever asks may not do this."""
+
+    status = 403
+    code = "FORBIDDEN"
+    title = "Not allowed"
+
+
+class AnswerErasedError(ApiError):
+    """A repeated request whose answer held personal data that nobody can read any more."""
+
+    status = 410
+    code = "ANSWER_ERASED"
+    title = "The answer is gone"
+
+
+class PreconditionFailedError(ApiError):
+    status = 412
+    code = "PRECONDITION_FAILED"
+    title = "It is not in the state that the request demands"
+
+
+class InvalidBodyError(ApiError):
+    """Fields that are not valid; `faults` are pairs of a JSON pointer and what is wrong there."""
+
+    status = 422
+    code = "INVALID_BODY"
+    title = "The body is not valid"
+
+    def __init__(self, faults: Sequence[tuple[str, str]]) -> None:
+        super().__init__(
+            "; ".join(f"{pointer.removeprefix('/') or 'body'}: {text}" for pointer, text in faults)
+        )
+        self.faults = tuple(faults)
+
+    def details(self) -> dict[str, Any]:
+        return {"errors": [{"pointer": pointer, "detail": text} for pointer, text in self.faults]}
+
+
+class KeyReusedError(ApiError):
+    """An Idempotency-Key that belongs to another request."""
+
+    status = 422
+    code = "IDEMPOTENCY_KEY_REUSED"
+    title = "The Idempotency-Key belongs to another request"
+
+
+class PreconditionRequiredError(ApiError):
+    status = 428
+    code = "PRECONDITION_REQUIRED"
+    title = "The request must be conditional"
+
+
 class TooSlowError(ApiError):
     """A subscription whose client does not keep up and must not miss anything unknowingly."""
 
@@ -82,6 +140,23 @@ class StoreUnavailableError(ApiError):
     retry_after_s = 1
 
 
+class OutcomeUnknownError(ApiError):
+    """The store went away during the commit: the change was made, or it was not."""
+
+    status = 503
+    code = "OUTCOME_UNKNOWN"
+    title = "It is not known whether the change was made; GET it, or repeat it with its Idempotency-Key"
+    retry_after_s = 1
+
+
+class KeysMissingError(ApiError):
+    """Personal data can be neither read nor written without the installation's secrets."""
+
+    status = 503
+    code = "KEYS_MISSING"
+    title = "The keys of personal data are not there"
+
+
 class UpstreamUnavailableError(ApiError):
     """Another service of the platform does not answer."""
 
@@ -93,7 +168,8 @@ class UpstreamUnavailableError(ApiError):
 
 def problem(error: ApiError, trace_id: str, **extra: Any) -> dict[str, Any]:
     """The body of an `application/problem+json` answer."""
-    return problem_body(error.status, error.title, str(error), trace_id=trace_id, code=error.code, **extra)
+    more = {**error.details(), **extra}
+    return problem_body(error.status, error.title, str(error), trace_id=trace_id, code=error.code, **more)
 
 
 def problem_body(status: int, title: str, detail: str, **extra: Any) -> dict[str, Any]:

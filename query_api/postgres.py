@@ -17,7 +17,7 @@ Row = asyncpg.Record
 _ATTEMPTS = 3
 """A restarted server leaves stale connections in the pool; reading again is harmless."""
 
-_UNREACHABLE = (
+UNREACHABLE = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # shutting down, starting up
     asyncpg.InterfaceError,
@@ -26,7 +26,7 @@ _UNREACHABLE = (
     asyncpg.InvalidAuthorizationSpecificationError,
     OSError,
 )
-_NOT_MIGRATED = (
+NOT_MIGRATED = (
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedColumnError,
     asyncpg.InvalidSchemaNameError,
@@ -70,11 +70,11 @@ class Store:
             ) from None
         except asyncpg.DataError as error:
             raise BadInputError(f"a value cannot be used: {error}") from None
-        except _NOT_MIGRATED as error:
+        except NOT_MIGRATED as error:
             raise StoreUnavailableError("the warehouse's tables are not there yet") from error
         except TimeoutError as error:
             raise StoreUnavailableError("Postgres does not answer in time") from error
-        except _UNREACHABLE as error:
+        except UNREACHABLE as error:
             raise StoreUnavailableError("Postgres does not answer") from error
         finally:
             self._metrics.postgres_seconds.observe(time.perf_counter() - begun)
@@ -110,7 +110,7 @@ class Store:
                 raise
             except ConnectionRefusedError:
                 raise
-            except _UNREACHABLE:
+            except UNREACHABLE:
                 if attempt == _ATTEMPTS:
                     raise
         raise AssertionError("unreachable")

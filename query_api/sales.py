@@ -93,6 +93,11 @@ class Sales:
 
         return await self._cache.get(("count", filter_key(wanted)), compute)
 
+    async def one(self, event_id: str) -> Sale | None:
+        sql = f"SELECT {COLUMNS} FROM warehouse.fact_sales WHERE event_id = $1"  # noqa: S608 - program text
+        row = await self._store.row(sql, event_id)
+        return None if row is None else sale(row)
+
     async def invoice(self, invoice_no: str) -> Invoice | None:
         """Raises `TooMuchError` for an invoice with more lines than the limit."""
         limit = self._max_invoice_lines

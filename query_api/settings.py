@@ -19,6 +19,11 @@ class QuerySettings(PlatformSettings):
     stages: dict[str, str] = Field(default_factory=dict)
     """Base URLs of the stages by name, for `pipeline`; JSON in the environment."""
 
+    master_keys: str | None = Field(None, repr=False)
+    """Of personal data (schemas/personal.py): 64 hexadecimal digits each, comma-separated."""
+    index_key: str | None = Field(None, repr=False)
+    """Of the blind index of e-mail addresses; 64 hexadecimal digits."""
+
     query_pool_max: int = Field(8, ge=1)
     query_connect_timeout: float = Field(2.0, gt=0)
     query_statement_timeout: float = Field(10.0, gt=0)

@@ -80,7 +80,7 @@ class Keeper:
             self._db = None
             return f"Postgres does not answer: {error}"
         self._metrics.slot(slot)  # 4
-        return "; ".join(troubles) or _slot_trouble(slot)
+        return "; ".join(troubles) or slot_trouble(slot)
 
     async def _keep(self, connector: Connector, found: Observed | None) -> str | None:
         backoff, now_s = self._backoffs[connector.name], self._clock()
@@ -121,7 +121,7 @@ class Keeper:
             self._stats.starting(trouble)
 
 
-def _slot_trouble(slot: Slot | None) -> str | None:
+def slot_trouble(slot: Slot | None) -> str | None:
     if slot is None:
         return "the connector has not made its replication slot yet"
     if slot.lost:

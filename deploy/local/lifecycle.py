@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from graphlib import TopologicalSorter
 
@@ -38,10 +39,22 @@ _POLL_S = 0.15
 _FATAL_POLL_S = 1.0
 _LEFTOVER_GRACE_S = 20.0
 
-_SETUP: Mapping[str, tuple[str, tuple[str, ...], Callable[[Stack], None]]] = {
-    "topics": ("create topics", ("kafka",), setup.topics),
-    "schemas": ("register schemas", ("registry",), setup.schemas),
-    "migrate": ("migrate the warehouse", ("postgres",), setup.migrate),
+
+@dataclass(frozen=True)
+class SetupStep:
+    """`needs`: what must be done before; `only_with`: the program that it is for."""
+
+    title: str
+    needs: tuple[str, ...]
+    action: Callable[[Stack], None]
+    only_with: str | None = None
+
+
+_SETUP: Mapping[str, SetupStep] = {
+    "topics": SetupStep("create topics", ("kafka",), setup.topics),
+    "schemas": SetupStep("register schemas", ("registry",), setup.schemas),
+    "migrate": SetupStep("migrate the database", ("postgres",), setup.migrate),
+    "seed": SetupStep("fill the shop from the sample", ("migrate",), setup.seed, only_with="connectors"),
 }
 
 
@@ -139,9 +152,9 @@ def _tasks(
 ) -> dict[str, Task]:
     """What to do, each with the names of what must be done before."""
     tasks: dict[str, Task] = {}
-    for name, (title, needs, action) in _SETUP.items():
-        if all(need in programs for need in needs):
-            tasks[name] = (needs, partial(_setup, steps, title, action, stack))
+    for name, step in _SETUP.items():
+        if step.only_with in (None, *programs) and all(n in programs or n in tasks for n in step.needs):
+            tasks[name] = (step.needs, partial(_setup, steps, step.title, step.action, stack))
     after = {**DEPENDENT_SERVERS, **{service.name: service.after for service in SERVICES}}
     for name, program in programs.items():
         needs = tuple(need for need in after.get(name, ()) if need in tasks or need in programs)

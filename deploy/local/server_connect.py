@@ -47,6 +47,9 @@ def properties(kafka: str, listener: str, plugins: str) -> dict[str, str]:
         "session.timeout.ms": "6000",
         "heartbeat.interval.ms": "2000",
         "rebalance.timeout.ms": "20000",
+        # Of the readers of its own topics: they are answered at once when there is something, and need not
+        # ask twice a second whether there is.
+        "fetch.max.wait.ms": "5000",
         "task.shutdown.graceful.timeout.ms": "5000",
         # The catalogue's topics are made beforehand; one that is not in it is a mistake.
         "topic.creation.enable": "false",

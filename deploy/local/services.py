@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from deploy.local import probes, server_connect, server_postgres, server_redis, server_registry
+from deploy.local.credentials import personal_keys
 from deploy.local.java import Java
 from deploy.local.layout import CHECKOUT, Layout
 from deploy.local.ports import HOST, Ports
@@ -111,6 +112,7 @@ def environment(layout: Layout, ports: Ports, java: Java) -> dict[str, str]:
 def _own(service: Service, layout: Layout, ports: Ports) -> dict[str, str]:
     return {
         **(_connectors(layout, ports) if service.name == "connectors" else {}),
+        **(personal_keys(layout) if service.name == "query" else {}),
         "TILLSTREAM_SERVICE": service.name,
         "TILLSTREAM_HTTP_PORT": str(ports[service.name]),
         "TILLSTREAM_STATE": str(layout.state / service.name),

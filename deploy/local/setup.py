@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 from deploy.local import server_postgres, server_registry
+from deploy.local.credentials import personal_keys
 from deploy.local.errors import CommandError
 from deploy.local.layout import CHECKOUT
 from deploy.local.ports import HOST
@@ -43,13 +44,24 @@ def schemas(stack: Stack) -> None:
 
 
 def migrate(stack: Stack) -> None:
-    """Bring the warehouse's tables up to date."""
+    """Bring the database's tables up to date."""
+    dsn = server_postgres.dsn(stack.layout, stack.ports)
+    _run("the database could not be migrated", ["deploy.postgres", "migrate"], {"TILLSTREAM_POSTGRES": dsn})
+
+
+def seed(stack: Stack) -> None:
+    """Fill the shop's tables from the sample, once for a database."""
+    env = {
+        "TILLSTREAM_POSTGRES": server_postgres.dsn(stack.layout, stack.ports),
+        **personal_keys(stack.layout),
+    }
+    _run("the shop could not be filled", ["deploy.shop", "seed"], env)
+
+
+def _run(failure: str, module: list[str], env: dict[str, str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "deploy.postgres", "migrate"],
-        env={
-            "PYTHONPATH": str(CHECKOUT),
-            "TILLSTREAM_POSTGRES": server_postgres.dsn(stack.layout, stack.ports),
-        },
+        [sys.executable, "-m", *module],
+        env={"PYTHONPATH": str(CHECKOUT), **env},
         capture_output=True,
         text=True,
         check=False,
@@ -57,6 +69,4 @@ def migrate(stack: Stack) -> None:
     )
     if done.returncode != 0:
         lines = (done.stderr or done.stdout).strip().splitlines()
-        raise CommandError(
-            f"the warehouse could not be migrated: {lines[-1] if lines else 'no reason given'}"
-        )
+        raise CommandError(f"{failure}: {lines[-1] if lines else 'no reason given'}")
