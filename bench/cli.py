@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 
 from bench.catalogue import NAMES, workload
 from bench.harness.results import Result, save, section
@@ -26,9 +28,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str]) -> int:
     args = build_parser().parse_args(arguments)
+    # So that what was started is ended: without it a `kill` would leave a platform running.
+    signal.signal(signal.SIGTERM, _leave)
     result: Result = args.run(args)
     print(section(result), flush=True)
     if not args.dry:
         save(result)
         print("bench: written to bench/RESULTS.md", file=sys.stderr)
     return 0
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)

@@ -33,8 +33,8 @@ def commits(table: Path) -> list[Commit]:
     return found
 
 
-def visible(table: Path, columns: list[str]) -> pl.DataFrame:
-    """`columns` of every row, and `at_ms`, when its first commit became visible.
+def visible(table: Path, columns: dict[str, pl.DataType]) -> pl.DataFrame:
+    """`columns` of every row, with the types given, and `at_ms`, when its first commit became visible.
 
     A file that was removed meanwhile (VACUUM) is left out: its rows then count as missing.
     """
@@ -42,8 +42,6 @@ def visible(table: Path, columns: list[str]) -> pl.DataFrame:
     for commit in commits(table):
         for file in commit.files:
             if file.exists():
-                frame = pl.read_parquet(file, columns=columns, hive_partitioning=False)
+                frame = pl.read_parquet(file, columns=list(columns), hive_partitioning=False).cast(columns)  # type: ignore[arg-type]
                 parts.append(frame.with_columns(at_ms=pl.lit(commit.at_ms, pl.Float64)))
-    if not parts:
-        return pl.DataFrame(schema=dict.fromkeys([*columns], pl.Null) | {"at_ms": pl.Float64})
-    return pl.concat(parts)
+    return pl.concat(parts) if parts else pl.DataFrame(schema={**columns, "at_ms": pl.Float64()})

@@ -106,6 +106,8 @@ class Lines:
 async def send(plan: Plan) -> list[list[Any]]:
     """All ticks, each at its time; what became of each."""
     lines, results = Lines(plan), list[list[Any]]()
+    if time.time() * 1000 > plan.begin_ms:
+        raise SystemExit("bench: the machine is too busy: the load was not ready when it had to begin")
     limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
     headers = {"Content-Type": "application/x-ndjson", "Authorization": "Bearer loopback"}
     url = f"{plan.ingest}/v1/events/sales?items=false"

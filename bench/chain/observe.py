@@ -35,6 +35,7 @@ from deploy.local.testing import Platform
 _DRAIN_S: Final = 120.0
 # The lake's slow tables and a compaction of them may still be at work when the warehouse has everything.
 _LAST_COMMITS_S: Final = 15.0
+_PLACE: Final[dict[str, pl.DataType]] = {"partition": pl.Int32(), "offset": pl.Int64()}
 LAKE: Final = {
     "gold fact (Delta)": ("gold/fact_sales", ("partition", "offset")),
     "silver (Delta)": ("silver/sales", ("partition", "offset")),
@@ -151,11 +152,9 @@ def _arrivals(events: pl.DataFrame, watchers: Watchers, lake: Path) -> dict[str,
 def _in_lake(events: pl.DataFrame, table: Path, coordinates: tuple[str, str]) -> Millis:
     """By the Kafka coordinates that the table keeps: raw ones in bronze, enriched ones elsewhere."""
     partition, offset = coordinates
-    rows = visible(table, ["partition", "offset"]).group_by("partition", "offset").agg(pl.col("at_ms").min())
-    wanted = events.select(
-        pl.col(partition).cast(pl.Int32).alias("partition"), pl.col(offset).cast(pl.Int64).alias("offset")
-    )
-    joined = wanted.join(rows, on=["partition", "offset"], how="left", maintain_order="left")
+    rows = visible(table, _PLACE).group_by(*_PLACE).agg(pl.col("at_ms").min())
+    wanted = events.select(pl.col(partition).alias("partition"), pl.col(offset).alias("offset")).cast(_PLACE)  # type: ignore[arg-type]
+    joined = wanted.join(rows, on=list(_PLACE), how="left", maintain_order="left")
     found: NDArray[np.float64] = joined["at_ms"].fill_null(float("nan")).to_numpy()
     return found
 

@@ -33,7 +33,8 @@ OBJECTIVES_S: Final = {
 
 _HIGH_RATE: Final = 5_000
 _HIGH_RATE_FACT_S: Final = 5.0
-_LEAD_MS: Final = 5_000.0
+# For the process of the load to start and to make its lines.
+_LEAD_MS: Final = 20_000.0
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ from bench.chain.load import LINES_OF_AN_INVOICE, Lines, Plan
 from bench.chain.own_stack import cpu_used
 from bench.workloads.stage_runs import compare
 
+PLACE: dict[str, pl.DataType] = {"partition": pl.Int32(), "offset": pl.Int64()}
 PLAN = Plan("http://127.0.0.1:1", rate=500, seconds=2, tick_ms=20, begin_ms=1_700_000_000_000.0)
 
 
@@ -78,7 +79,7 @@ def test_rows_of_delta_are_visible_from_their_first_commit_and_compaction_change
     tmp_path: Path,
 ) -> None:
     table(tmp_path)
-    found = delta.visible(tmp_path, ["partition", "offset"]).sort("offset")
+    found = delta.visible(tmp_path, PLACE).sort("offset")
     assert found["offset"].to_list() == [0, 1, 2]
     assert found["at_ms"].to_list() == [1000.0, 1000.0, 1001.0]
 
@@ -86,8 +87,8 @@ def test_rows_of_delta_are_visible_from_their_first_commit_and_compaction_change
 def test_rows_whose_file_is_gone_are_missing_and_not_guessed(tmp_path: Path) -> None:
     table(tmp_path)
     (tmp_path / "a b.parquet").unlink()
-    assert delta.visible(tmp_path, ["partition", "offset"])["offset"].to_list() == [2]
-    assert delta.visible(tmp_path / "none", ["offset"]).is_empty()
+    assert delta.visible(tmp_path, PLACE)["offset"].to_list() == [2]
+    assert delta.visible(tmp_path / "none", PLACE).is_empty()
 
 
 def test_every_event_of_the_load_has_a_name_of_its_own_and_its_own_time() -> None:
