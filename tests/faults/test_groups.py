@@ -78,7 +78,11 @@ _SESSIONS = """
 """
 
 
-@pytest.mark.parametrize(("service", "evidence"), [("quality", FENCED), ("warehouse", ANOTHER_WRITER)])
+@pytest.mark.parametrize(
+    ("service", "evidence"),
+    [("quality", FENCED), ("warehouse", ANOTHER_WRITER)],
+    ids=["quality", "warehouse"],
+)
 def test_the_write_of_an_instance_that_stood_still_is_fenced(
     world: World, service: str, evidence: str
 ) -> None:
