@@ -34,11 +34,15 @@ def topics(stack: Stack) -> None:
 
 def schemas(stack: Stack) -> None:
     """Register every topic's schema; the registry refuses one that is not BACKWARD compatible."""
+    import stamina
+
     from schemas.catalogue import register_all
     from schemas.registry import RegistryClient, RegistryUnavailable, SchemaRejected
 
+    # A registry that has just started on a busy machine may be slow with its first answers.
+    patiently = stamina.RetryingCaller(attempts=None, timeout=60.0, wait_max=2.0).on(RegistryUnavailable)
     try:
-        register_all(RegistryClient(server_registry.url(stack.ports)))
+        patiently(register_all, RegistryClient(server_registry.url(stack.ports)))
     except (RegistryUnavailable, SchemaRejected) as error:
         raise CommandError(f"schemas could not be registered: {error}") from error
 

@@ -162,6 +162,7 @@ class AvroDoor:
                 "bootstrap.servers": bootstrap,
                 "enable.idempotence": True,
                 "linger.ms": 5,
+                "message.max.bytes": 4 << 20,
                 "reconnect.backoff.max.ms": 1_000,
                 "log_level": 0,
             }
