@@ -16,6 +16,8 @@ VERB_MODULES = (
     "deploy.local.verbs_load",
     "deploy.local.verbs_ask",
     "deploy.local.verbs_quarantine",
+    "deploy.local.verbs_contracts",
+    "deploy.local.verbs_micro",
     "deploy.local.verbs_rebuild",
     "deploy.local.verbs_doctor",
     "deploy.local.verbs_test",

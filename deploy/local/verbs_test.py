@@ -49,6 +49,7 @@ def pytest_command(*, long: bool, extra: list[str], checkout: Path = CHECKOUT) -
         command += ["-m", "not long"]
     if not has_paths(extra, checkout):
         command += [f"tests/{name}" for name in FOLDERS if (checkout / "tests" / name).is_dir()]
+        command += ["examples"] if (checkout / "examples").is_dir() else []
     return command + extra
 
 

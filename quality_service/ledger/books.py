@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from quality_service.ledger import findings
+from quality_service.ledger.findings import Finding
 from schemas.decisions import Outcome
 
 COORD = ["partition", "offset"]
@@ -110,19 +112,31 @@ class Balance:
     gold: int
     lake: int
     warehouse: int
-    missing: list[str]
-    doubled: int
-    unexpected: int
-    differing: int
+    findings: list[Finding]
     amount_gold: int
     amount_quarantined: int
 
     @property
     def balanced(self) -> bool:
         outcomes = self.gold + self.duplicates + self.quarantined + self.resolved + self.in_flight
-        return self.accepted == outcomes and not (
-            self.missing or self.doubled or self.unexpected or self.differing
-        )
+        return self.accepted == outcomes and not self.findings
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of receipts that a stage has passed and that are nowhere."""
+        return findings.names(self.findings, findings.MISSING)
+
+    @property
+    def doubled(self) -> int:
+        return findings.count(self.findings, findings.DOUBLED)
+
+    @property
+    def unexpected(self) -> int:
+        return findings.count(self.findings, findings.UNEXPECTED)
+
+    @property
+    def differing(self) -> int:
+        return findings.count(self.findings, findings.DIFFERING)
 
 
 class Books:
@@ -153,7 +167,7 @@ class Books:
         items, resolved_items = _quarantine_items(self.quarantine.frame())
         ingest_items = items.filter(pl.col("stage") == "ingest")
         accepted_ids = receipts.filter(_is_accepted()).select("id", "event_id", "load_id").unique("id")
-        extra = _beyond(lake, accepted_ids) + _beyond(warehouse, accepted_ids)
+        wrong = findings.of_stores({"lake": lake, "warehouse": warehouse}, accepted_ids)
         if load_id is not None:
             receipts = receipts.filter(pl.col("load_id") == load_id)
             ingest_items = ingest_items.filter(pl.col("load_id") == load_id)
@@ -183,7 +197,8 @@ class Books:
         accepted = receipts.filter(_is_accepted())
         in_lake, in_warehouse = _held(accepted, lake), _held(accepted, warehouse)
         gold = in_lake.join(in_warehouse.select(COORD), on=COORD, how="semi")
-        lost = self._lost(accepted, lake, warehouse, progress)
+        lost_at = self._lost(accepted, lake, warehouse, progress)
+        lost = pl.concat(lost_at.values()).unique(COORD)
         waiting = accepted.join(gold, on=COORD, how="anti").join(lost, on=COORD, how="anti")
 
         first_items = ingest_items.filter(~pl.col("repeat"))
@@ -199,10 +214,11 @@ class Books:
             gold=gold.height,
             lake=in_lake.height if load_id else lake.height,
             warehouse=in_warehouse.height if load_id else warehouse.height,
-            missing=_names(skipped, unkept, lost),
-            doubled=_doubled(lake) + _doubled(warehouse),
-            unexpected=extra,
-            differing=_differing(lake, warehouse),
+            findings=[
+                *findings.missing({"quality": skipped, "quarantine": unkept, **lost_at}),
+                *findings.twice(receipts, COORD),
+                *wrong,
+            ],
             amount_gold=int(gold_rows["amount_micros"].sum()),
             amount_quarantined=int(open_items["amount_micros"].sum() or 0)
             + int(first_items["amount_micros"].sum() or 0),
@@ -210,23 +226,23 @@ class Books:
 
     def _lost(
         self, accepted: pl.DataFrame, lake: pl.DataFrame, warehouse: pl.DataFrame, progress: Progress
-    ) -> pl.DataFrame:
-        """Accepted receipts that a later stage has read past without their being there."""
+    ) -> dict[str, pl.DataFrame]:
+        """Accepted receipts that a later stage, by name, has read past without their being there."""
         enriched, validated = self.enriched.frame(), self.validated.frame()
         behind_lake = dict(lake.group_by("partition").agg(pl.col("offset").max() + 1).iter_rows())
-        stages = [
-            (validated, enriched, progress.enrich),
-            (enriched, warehouse, progress.warehouse),
-            (enriched, lake, behind_lake),
-        ]
-        lost = []
-        for source, sink, position in stages:
+        stages = {
+            "enrich": (validated, enriched, progress.enrich),
+            "warehouse": (enriched, warehouse, progress.warehouse),
+            "lake": (enriched, lake, behind_lake),
+        }
+        lost = {}
+        for stage, (source, sink, position) in stages.items():
             absent = accepted.join(sink.select("id"), on="id", how="anti")
             at = absent.join(
                 source.select("id", sp="partition", so="offset").unique("id"), on="id", how="inner"
             )
-            lost.append(at.filter(_passed("sp", "so", position)).select(accepted.columns))
-        return pl.concat(lost).unique(COORD) if lost else accepted.clear()
+            lost[stage] = at.filter(_passed("sp", "so", position)).select(accepted.columns)
+        return lost
 
 
 def _receipts(raw: pl.DataFrame, decisions: pl.DataFrame) -> pl.DataFrame:
@@ -280,24 +296,3 @@ def _passed(partition: str, offset: str, *positions: dict[int, int]) -> pl.Expr:
 
 def _held(accepted: pl.DataFrame, store: pl.DataFrame) -> pl.DataFrame:
     return accepted.join(store.select("id"), on="id", how="semi")
-
-
-def _beyond(store: pl.DataFrame, accepted: pl.DataFrame) -> int:
-    """Rows of a store that no accepted receipt accounts for."""
-    return store.join(accepted, on="id", how="anti").height
-
-
-def _doubled(store: pl.DataFrame) -> int:
-    return store.height - store["id"].n_unique()
-
-
-def _differing(lake: pl.DataFrame, warehouse: pl.DataFrame) -> int:
-    """Ids in both stores with another amount in each."""
-    both = lake.unique("id").join(warehouse.unique("id"), on="id", how="inner", suffix="_w")
-    return both.filter(pl.col("amount_micros") != pl.col("amount_micros_w")).height
-
-
-def _names(skipped: pl.DataFrame, *lost: pl.DataFrame, most: int = 100) -> list[str]:
-    ids = [e for frame in lost for e in frame["event_id"].drop_nulls().head(most).to_list()]
-    ids += [f"raw {p}:{o}" for p, o in skipped.select(COORD).head(most).iter_rows()]
-    return ids[:most]

@@ -17,6 +17,7 @@ from quality_service.ledger.routes import create_app
 from quality_service.ledger.service import LedgerService
 from quality_service.ledger.settings import LedgerSettings
 from quality_service.ledger.stores import LakeFacts
+from quality_service.ledger.watch import Watch
 from schemas.catalogue import load_topics
 from schemas.codec import Codec
 from schemas.registry import RegistryClient
@@ -46,11 +47,14 @@ def build(settings: LedgerSettings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with asyncpg.create_pool(settings.postgres, min_size=1, max_size=3) as pool:
             lake = LakeFacts(settings.lake)
-            app.state.ledger = LedgerService(follower, lake, pool, enrich_position, metrics.drawn)
+            ledger = LedgerService(follower, lake, pool, enrich_position, metrics.drawn)
+            app.state.ledger = ledger
             follower.start()
-            watch = asyncio.create_task(_watch(follower, stats))
+            books = Watch(lambda: ledger.balance(None), stats.registry, settings.ledger_check_every_s)
+            tasks = [asyncio.create_task(books.run()), asyncio.create_task(_watch(follower, stats, books))]
             yield
-            watch.cancel()
+            for task in tasks:
+                task.cancel()
             await asyncio.to_thread(follower.stop)
 
     app = create_app(follower, stats, lifespan)
@@ -58,7 +62,7 @@ def build(settings: LedgerSettings) -> FastAPI:
     return app
 
 
-async def _watch(follower: Follower, stats: StageStats) -> None:
+async def _watch(follower: Follower, stats: StageStats, books: Watch) -> None:
     """Keep the stage's state and lag true; a follower that failed ends the process."""
     while follower.failure is None:
         lag = follower.lag()
@@ -66,7 +70,10 @@ async def _watch(follower: Follower, stats: StageStats) -> None:
             stats.starting("the topics are not assigned yet")
         else:
             stats.set_lag(lag)
-            stats.ready()
+            if books.alert is None:
+                stats.ready()
+            else:
+                stats.degraded(books.alert)
         await asyncio.sleep(_LAG_INTERVAL_S)
     log.critical("the follower failed, the ledger ends", exc_info=follower.failure)
     signal.raise_signal(signal.SIGTERM)

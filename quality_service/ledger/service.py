@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import asyncpg
@@ -145,6 +146,7 @@ def _answer(balance: Balance, load_id: str | None) -> dict[str, Any]:
         "doubled": balance.doubled,
         "unexpected": balance.unexpected,
         "differing": balance.differing,
+        "findings": [asdict(finding) | {"told": str(finding)} for finding in balance.findings],
     }
     if load_id is not None:
         answer |= {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from streamkit.settings import PlatformSettings
 
 
@@ -9,3 +11,5 @@ class LedgerSettings(PlatformSettings):
     service: str = "ledger"
     group: str = "tillstream.ledger"
     enrich_group: str = "tillstream.enrich"
+    # Seconds between two balances that the ledger draws by itself; a large platform takes longer.
+    ledger_check_every_s: float = Field(15.0, gt=0)

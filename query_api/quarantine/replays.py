@@ -157,8 +157,9 @@ class Replays:
             log.exception("a replay failed", extra={"replay_id": replay_id})
             error = f"internal error: {type(failure).__name__}"
         finally:
-            self._running.pop(replay_id, None)
+            # Written down first: what is marked as running and does not run was interrupted.
             await self._note(replay_id, progress, state, error)
+            self._running.pop(replay_id, None)
         log.info("replay ended", extra={"replay_id": replay_id, "state": state, "sent": progress.sent})
 
     async def _note(self, replay_id: str, progress: _Progress, state: str, error: str | None) -> None:

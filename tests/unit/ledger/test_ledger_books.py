@@ -5,7 +5,17 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from quality_service.ledger.books import DECISIONS, HOP, LAKE, QUARANTINE, RAW, WAREHOUSE, Books, Progress
+from quality_service.ledger.books import (
+    DECISIONS,
+    HOP,
+    LAKE,
+    QUARANTINE,
+    RAW,
+    WAREHOUSE,
+    Balance,
+    Books,
+    Progress,
+)
 from schemas.decisions import Outcome
 from schemas.identity import key64
 
@@ -256,3 +266,39 @@ def test_a_replay_that_was_refused_again_resolves_nothing(world: World) -> None:
     assert (balance.quarantined, balance.resolved) == (before.quarantined, before.resolved)
     assert balance.duplicates == before.duplicates + 1
     assert balance.balanced
+
+
+def told(balance: Balance) -> list[tuple[str, str, list[str]]]:
+    return [(each.kind, each.stage, list(each.ids)) for each in balance.findings]
+
+
+def test_what_is_missing_is_told_with_its_stage_and_range(world: World) -> None:
+    events = [f"lost-{number:03}" for number in range(120)]
+    for event in events:
+        world.send(event, Outcome.ACCEPTED)
+    world.warehouse = [row for row in world.warehouse if row["id"] not in {sale_id(e) for e in events}]
+    (finding,) = world.balance().findings
+    assert (finding.kind, finding.stage, finding.count) == ("missing", "warehouse", 120)
+    assert (finding.first, finding.last) == ("lost-000", "lost-119")
+    assert list(finding.ids) == events[:100]
+    assert str(finding) == (
+        "120 missing at warehouse: lost-000, lost-001, lost-002, ... (lost-000 to lost-119)"
+    )
+
+
+def test_each_fault_is_named_with_its_stage(world: World) -> None:
+    world.lake.append(world.lake[0])
+    world.store_warehouse("stranger")
+    world.warehouse[1]["amount_micros"] = 6
+    assert told(world.balance()) == [
+        ("doubled", "lake", ["a"]),
+        ("unexpected", "warehouse", [f"sale_key {sale_id('stranger')}"]),
+        ("differing", "lake and warehouse", ["b"]),
+    ]
+
+
+def test_an_outcome_that_is_counted_twice_is_named(world: World) -> None:
+    world.decide(0, "a", Outcome.ACCEPTED)
+    balance = world.balance()
+    assert told(balance) == [("doubled", "quality", ["a"])]
+    assert not balance.balanced
