@@ -25,6 +25,7 @@ import polars as pl
 from enrich_service.dimensions.members import INSTANT, Member
 
 FIRST: Final = dt.datetime(1900, 1, 1)
+LAST: Final = dt.datetime(9999, 12, 31, 23, 59, 59)
 _DELETED: Final = ":d"
 
 
@@ -84,8 +85,8 @@ def history(changes: pl.DataFrame, sightings: pl.DataFrame, member: Member) -> p
 
 
 def _in_order(changes: pl.DataFrame, member: Member) -> pl.DataFrame:
-    """One change for each instant of a member, in order. Nothing begins before the first date."""
-    at = pl.max_horizontal("at", pl.lit(FIRST, INSTANT))
+    """One change for each instant of a member, in order. Nothing begins outside what stores can hold."""
+    at = pl.col("at").clip(FIRST, LAST)
     return (
         _without_attributes_of_deletions(changes.with_columns(at=at), member)
         .sort(member.key, "at", "lsn")
