@@ -5,16 +5,18 @@ from __future__ import annotations
 import stamina
 
 from enrich_service.countries import CountryTable
+from enrich_service.known import KnownDimensions
 from enrich_service.metrics import EnrichMetrics
 from enrich_service.pipeline import TOPIC_IN, TOPIC_OUT, EnrichPipeline
 from enrich_service.reference import load_rates
 from enrich_service.settings import EnrichSettings
 from schemas.catalogue import Topic, load_topics
 from schemas.codec import Codec
+from schemas.dimensions import CUSTOMERS, PRODUCTS
 from schemas.reference import countries
 from schemas.registry import RegistryClient, RegistryUnavailable
 from streamkit.clock import SystemClock
-from streamkit.kafka import Clients
+from streamkit.kafka import Clients, KafkaFollower
 from streamkit.limits import Limits
 from streamkit.runner import Runner
 from streamkit.stats import StageStats
@@ -30,10 +32,13 @@ class Stage:
         self._settings = settings
         self._stats = StageStats(settings.service, SystemClock())
         self._runner: Runner | None = None
+        self._dimensions: KnownDimensions | None = None
         self._stopped = False
 
     def stop(self) -> None:
         self._stopped = True
+        if self._dimensions is not None:
+            self._dimensions.stop()
         if self._runner is not None:
             self._runner.stop()
 
@@ -41,13 +46,34 @@ class Stage:
         """Blocks until `stop`; raises what the stage must not go on after."""
         settings = self._settings
         with StageServer(self._stats, settings.http_host, settings.http_port):
-            self._runner = self._build()
-            if not self._stopped:
-                self._runner.run()
+            registry = RegistryClient(self._settings.registry)
+            self._dimensions = dimensions = self._known(registry)
+            try:
+                dimensions.start()
+                self._runner = self._build(registry, dimensions)
+                if not self._stopped:
+                    self._runner.run()
+                dimensions.check()
+            finally:
+                dimensions.stop()
 
-    def _build(self) -> Runner:
+    def _known(self, registry: RegistryClient) -> KnownDimensions:
+        topics = load_topics()
+        codecs = {each: Codec(topics[each.topic].schema_text, registry) for each in (CUSTOMERS, PRODUCTS)}
+        names = [dimension.topic for dimension in codecs]
+        return KnownDimensions(
+            codecs,
+            lambda: KafkaFollower(self._settings.kafka, names, self._settings.slot),
+            on_failure=self._stop_runner,
+        )
+
+    def _stop_runner(self) -> None:
+        if self._runner is not None:
+            self._runner.stop()
+
+    def _build(self, registry: RegistryClient, dimensions: KnownDimensions) -> Runner:
         settings, clock = self._settings, SystemClock()
-        topics, registry = load_topics(), RegistryClient(settings.registry)
+        topics = load_topics()
         rates = load_rates()
         pipeline = EnrichPipeline(
             reader=Codec(topics[TOPIC_IN].schema_text, registry),
@@ -57,6 +83,7 @@ class Stage:
             rates=rates,
             clock=clock,
             observe=EnrichMetrics(self._stats.registry, rates.newest).observe,
+            dimensions=dimensions.current,
         )
         clients = Clients(settings.kafka, settings.engine)
         return Runner(

@@ -18,8 +18,8 @@ def add_amount(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def add_keys(frame: pl.DataFrame) -> pl.DataFrame:
-    """Surrogate keys (Int64). Customer and product are their first versions, so an inferred member keeps
-    its key when the dimension arrives; a sale without customer has the guest's, -1."""
+    """Surrogate keys (Int64). Customer and product get their first versions, which is right for every member
+    that has but one, known or not; `asof` puts later ones in place. A sale of no customer has the guest's."""
     date = pl.col("invoice_ts").dt
     return frame.with_columns(
         sale_key=sale_key_expr(),

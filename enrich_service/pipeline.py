@@ -1,18 +1,20 @@
 """The way of a sale through enrich: validated in, enriched out. Every row that comes in goes out.
 
-decode -> country -> amount -> GBP -> keys -> flags -> revision -> encode
+decode -> country -> amount -> GBP -> keys -> versions at the sale -> flags -> revision -> encode
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import polars as pl
 
 from enrich_service import enrichment
+from enrich_service.asof import AsOf, nothing_known
 from enrich_service.countries import CountryTable
 from enrich_service.fx import FxTable
 from schemas.codec import Codec, Decoded
+from schemas.dimensions import Dimension
 from schemas.registry import RegistryUnavailable
 from streamkit.clock import Clock
 from streamkit.columns import BinaryColumn
@@ -41,9 +43,10 @@ class EnrichPipeline:
         clock: Clock,
         observe: Callable[[pl.DataFrame], None] = lambda frame: None,
         topic_out: str = TOPIC_OUT,
+        dimensions: Callable[[], Mapping[Dimension, AsOf]] = nothing_known,
     ) -> None:
         """`reader` decodes validated sales, `writer` encodes enriched ones under `schema_id`.
-        `observe` is called with each enriched batch, for metrics."""
+        `observe` is called with each enriched batch, for metrics. `dimensions` tells the versions known."""
         self._reader = reader
         self._writer = writer
         self._schema_id = schema_id
@@ -52,6 +55,7 @@ class EnrichPipeline:
         self._clock = clock
         self._observe = observe
         self._topic_out = topic_out
+        self._dimensions = dimensions
 
     def process(self, batch: RecordBatch) -> Sequence[OutputBatch]:
         """One enriched record for each validated one, in order, keyed by invoice, headers unchanged.
@@ -80,6 +84,8 @@ class EnrichPipeline:
         frame = enrichment.add_amount(frame)
         frame = self._rates.add_to(frame)
         frame = enrichment.add_keys(frame)
+        for versions in self._dimensions().values():
+            frame = versions.add_to(frame)
         frame = enrichment.add_flags(frame)
         return enrichment.add_revision(frame, self._clock.now_ms())
 

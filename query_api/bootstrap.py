@@ -22,6 +22,7 @@ from query_api.graph import MAX_FIRST, WEIGHTS, build_schema
 from query_api.guard import Guard, GuardExtension
 from query_api.kpis import Analytics
 from query_api.lives import Lives
+from query_api.members import Members
 from query_api.metrics import Metrics
 from query_api.pipeline import Answerer
 from query_api.postgres import Store
@@ -77,6 +78,7 @@ def build(settings: QuerySettings) -> FastAPI:
     parts = Parts(
         analytics=analytics,
         sales=Sales(store, cache, max_invoice_lines=settings.query_max_invoice_lines),
+        members=Members(store),
         lives=Lives(store, platform),
         platform=platform,
         quarantine=workplace,

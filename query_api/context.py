@@ -13,6 +13,8 @@ from query_api.kpis import Analytics
 from query_api.live_kpis import LiveKpis
 from query_api.live_sales import LiveSales
 from query_api.lives import Lives
+from query_api.loaders import Loaders
+from query_api.members import Members
 from query_api.quarantine.routes import Quarantine
 from query_api.sales import Sales
 from query_api.upstream import Platform
@@ -26,6 +28,7 @@ class Parts:
 
     analytics: Analytics
     sales: Sales
+    members: Members
     lives: Lives
     platform: Platform
     quarantine: Quarantine
@@ -39,6 +42,7 @@ class Context(BaseContext):
     def __init__(self, parts: Parts) -> None:
         super().__init__()
         self.parts = parts
+        self.loaders = Loaders(parts.members)
 
 
 Asked = Info[Context, None]

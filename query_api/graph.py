@@ -23,9 +23,18 @@ from strawberry.schema.config import StrawberryConfig
 from strawberry.types import ExecutionContext
 from strawberry.types.field import StrawberryField
 
+from query_api.bounds import MAX_FIRST, bounded
 from query_api.context import Asked, documented
-from query_api.errors import BadInputError
-from query_api.sales import Page
+from query_api.member_types import (
+    Customer,
+    CustomerConnection,
+    Product,
+    ProductConnection,
+    customer,
+    product,
+)
+from query_api.members import CUSTOMERS, PRODUCTS
+from query_api.sale_connection import SaleConnection
 from query_api.subscriptions import Subscription
 from query_api.types import (
     By,
@@ -35,10 +44,8 @@ from query_api.types import (
     Invoice,
     Kpis,
     Ledger,
-    PageInfo,
     ProductSales,
     Range,
-    SaleEdge,
     SaleFilter,
     SeriesPoint,
     Stage,
@@ -47,38 +54,22 @@ from query_api.values import datetime_text, decimal_text, parse_date, parse_date
 
 T = TypeVar("T")
 
-SDL_FILE = Path(__file__).parent.parent / "schemas" / "graphql" / "schema.graphql"
+__all__ = ["MAX_FIRST", "SDL_FILE", "WEIGHTS", "bounded", "build_schema", "sdl"]
 
-MAX_FIRST = 1_000
+SDL_FILE = Path(__file__).parent.parent / "schemas" / "graphql" / "schema.graphql"
 
 WEIGHTS = {
     "SaleConnection.edges": 1,  # `first` stands on the connection
     "Query.salesSeries": 200,
     "Invoice.lines": 50,
     "EventLife.hops": 10,
+    "CustomerConnection.edges": 1,
+    "ProductConnection.edges": 1,
+    "Customer.history": 5,
+    "Product.history": 5,
     "Pipeline.stages": 15,
 }
 """Factors of lists that take no `first`, for the cost rule."""
-
-
-@documented
-@strawberry.type
-class SaleConnection:
-    page: strawberry.Private[Page]
-    wanted: strawberry.Private[SaleFilter | None]
-
-    @strawberry.field
-    async def total_count(self, info: Asked) -> int:
-        """All sales that pass the filter, whatever the page."""
-        return await info.context.parts.sales.count(self.wanted)
-
-    @strawberry.field
-    def edges(self) -> list[SaleEdge]:
-        return self.page.edges
-
-    @strawberry.field
-    def page_info(self) -> PageInfo:
-        return self.page.info
 
 
 @documented
@@ -102,12 +93,40 @@ class Query:
     ) -> SaleConnection:
         """Newest first. `after` is the cursor of the last sale seen."""
         page = await info.context.parts.sales.page(bounded(first, 50), after, filter)
-        return SaleConnection(page=page, wanted=filter)
+        return SaleConnection(page=page, counted=lambda: info.context.parts.sales.count(filter))
 
     @strawberry.field
     async def invoice(self, info: Asked, invoice_no: str) -> Invoice | None:
         """Numbers are per source: the latest when two sources share one."""
         return await info.context.parts.sales.invoice(invoice_no)
+
+    @strawberry.field
+    async def customer(self, info: Asked, id: str, as_of: datetime | None = None) -> Customer | None:
+        """The current version, or the one that was true at `asOf`; null where there is none."""
+        row = await info.context.parts.members.version(CUSTOMERS, id, as_of)
+        return None if row is None else customer(row)
+
+    @strawberry.field
+    async def product(self, info: Asked, stock_code: str, as_of: datetime | None = None) -> Product | None:
+        """The current version, or the one that was true at `asOf`; null where there is none."""
+        row = await info.context.parts.members.version(PRODUCTS, stock_code, as_of)
+        return None if row is None else product(row)
+
+    @strawberry.field
+    async def customers(
+        self, info: Asked, first: int | None = 50, after: str | None = None
+    ) -> CustomerConnection:
+        """Current versions by id. `after` is the cursor of the last customer seen."""
+        page = await info.context.parts.members.page(CUSTOMERS, bounded(first, 50), after)
+        return CustomerConnection(page=page)
+
+    @strawberry.field
+    async def products(
+        self, info: Asked, first: int | None = 50, after: str | None = None
+    ) -> ProductConnection:
+        """Current versions by stock code. `after` is the cursor of the last product seen."""
+        page = await info.context.parts.members.page(PRODUCTS, bounded(first, 50), after)
+        return ProductConnection(page=page)
 
     @strawberry.field
     async def kpis(
@@ -160,15 +179,6 @@ class Query:
     @strawberry.field
     async def pipeline(self) -> Pipeline:
         return Pipeline()
-
-
-def bounded(first: int | None, default: int) -> int:
-    """An explicit null means the default. The cost rule looks at `first` too; this is what REST relies on."""
-    if first is None:
-        return default
-    if not 0 <= first <= MAX_FIRST:
-        raise BadInputError(f"first must be between 0 and {MAX_FIRST}, not {first}")
-    return first
 
 
 def _told(parse: Callable[[object], T]) -> Callable[[object], T]:

@@ -29,7 +29,7 @@ KPIS = """
 WITH invoices AS (
     SELECT invoice_key, customer_id, is_return,
            sum(amount_gbp) AS gbp, count(*) AS lines, sum(quantity) AS units
-    FROM warehouse.fact_sales WHERE <where>
+    FROM <facts> WHERE <where>
     GROUP BY invoice_key, customer_id, is_return
 )
 SELECT coalesce(sum(gbp), 0) AS revenue,
@@ -41,6 +41,16 @@ SELECT coalesce(sum(gbp), 0) AS revenue,
        count(DISTINCT customer_id) AS customers
 FROM invoices
 """
+
+# Facts as they stood at a time: the current revision if it was recorded by then, else the one that a later
+# revision has replaced since.
+_FACTS_AS_OF = """(
+    SELECT date_key, invoice_key, customer_id, is_return, amount_gbp, quantity, country, recorded_at
+    FROM warehouse.fact_sales
+    UNION ALL
+    SELECT date_key, invoice_key, customer_id, is_return, amount_gbp, quantity, country, recorded_at
+    FROM warehouse.fact_sales_superseded WHERE superseded_at > <at>
+) AS facts"""
 
 SERIES = """
 WITH invoices AS (
@@ -95,11 +105,15 @@ class Analytics:
     async def kpis(
         self, span: Range | None = None, country: str | None = None, as_of: datetime | None = None
     ) -> Kpis:
-        """`as_of`: rows whose revision was made then or before."""
+        """`as_of`: what was recorded then or before, each sale in the revision that it had."""
 
         async def compute() -> Kpis:
             where = Where().range(span).country(country).as_of(as_of)
-            row = await self._store.row(KPIS.replace("<where>", str(where)), *where.args)
+            facts = "warehouse.fact_sales"
+            if as_of is not None:
+                facts = _FACTS_AS_OF.replace("<at>", where.param(as_of))
+            sql = KPIS.replace("<where>", str(where)).replace("<facts>", facts)
+            row = await self._store.row(sql, *where.args)
             assert row is not None, "an aggregate without GROUP BY has one row"
             return Kpis(**dict(row.items()), average_order_value=average(row["gross_revenue"], row["orders"]))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -19,6 +20,9 @@ COLUMNS = """
     currency, total_amount AS amount, amount_gbp, customer_id, country, country_code, region, invoice_ts,
     is_return, is_product, quality_score, customer_key, product_key, revision, recorded_at
 """
+
+GUEST = -1
+"""Surrogate key of the special member that sales without a customer point at."""
 
 _ZERO = Decimal(0)
 
@@ -51,6 +55,21 @@ class Page:
     info: PageInfo
 
 
+def edges_of(rows: Sequence[Row], first: int, after: str | None) -> Page:
+    """The first `first` of the rows behind the cursor `after`; one more than these tells of a next page."""
+    edges = [
+        SaleEdge(cursor=encode(SaleCursor(row["invoice_ts"], row["event_id"])), node=sale(row))
+        for row in rows[:first]
+    ]
+    info = PageInfo(
+        has_next_page=len(rows) > first,
+        has_previous_page=after is not None,
+        start_cursor=edges[0].cursor if edges else None,
+        end_cursor=edges[-1].cursor if edges else after,
+    )
+    return Page(edges, info)
+
+
 class Sales:
     """Reads facts. `first` is bounded by the caller."""
 
@@ -64,23 +83,13 @@ class Sales:
         that is none. Rows inserted meanwhile never repeat or hide another."""
         where = Where().sales(wanted)
         if after is not None:
-            cursor = _cursor(after)
+            cursor = keyset(after)
             # The second condition says the same in terms of the partition key: later partitions are pruned.
             where.add("(invoice_ts, event_id) < ({}, {})", *cursor)
             where.add("date_key <= {}", date_key(cursor.invoice_ts.date()))
         sql = _PAGE.replace("<columns>", COLUMNS).replace("<where>", str(where)) + where.param(first + 1)
         rows = await self._store.rows(sql, *where.args)
-        edges = [
-            SaleEdge(cursor=encode(SaleCursor(row["invoice_ts"], row["event_id"])), node=sale(row))
-            for row in rows[:first]
-        ]
-        info = PageInfo(
-            has_next_page=len(rows) > first,
-            has_previous_page=after is not None,
-            start_cursor=edges[0].cursor if edges else None,
-            end_cursor=edges[-1].cursor if edges else after,
-        )
-        return Page(edges, info)
+        return edges_of(rows, first, after)
 
     async def count(self, wanted: SaleFilter | None = None) -> int:
         """All sales that pass the filter, whatever the page."""
@@ -112,6 +121,7 @@ class Sales:
         gbp = [line.amount_gbp for line in lines]
         return Invoice(
             invoice_no=lines[0].invoice_no,  # type: ignore[arg-type]
+            customer_key=next((key for line in lines if (key := int(line.customer_key)) != GUEST), None),
             source=lines[0].source,
             invoice_ts=lines[0].invoice_ts,
             country=next((line.country for line in lines if line.country is not None), None),
@@ -122,7 +132,8 @@ class Sales:
         )
 
 
-def _cursor(text: str) -> SaleCursor:
+def keyset(text: str) -> SaleCursor:
+    """Raises `BadInputError` on a cursor that is none."""
     try:
         return decode(text)
     except BadCursorError as error:

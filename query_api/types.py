@@ -5,8 +5,12 @@ from __future__ import annotations
 import enum
 from datetime import date, datetime
 from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import strawberry
+
+if TYPE_CHECKING:
+    from query_api.member_types import Customer
 
 
 @strawberry.enum
@@ -131,6 +135,7 @@ class ProductSales:
 
 @strawberry.type
 class Invoice:
+    customer_key: strawberry.Private[int | None]
     invoice_no: strawberry.ID
     source: str
     invoice_ts: datetime = strawberry.field(description="Of its first line.")
@@ -139,6 +144,17 @@ class Invoice:
     amount: Decimal
     amount_gbp: Decimal | None = strawberry.field(description="Null while a line has no rate.")
     lines: list[Sale]
+
+    @strawberry.field(description="As of the sale; null for a guest.")  # type: ignore[untyped-decorator]
+    async def customer(
+        self, info: strawberry.Info[Any, Any]
+    ) -> Annotated[Customer, strawberry.lazy("query_api.member_types")] | None:
+        from query_api.member_types import customer  # noqa: PLC0415 - a customer has sales, and they invoices
+
+        if self.customer_key is None:
+            return None
+        row = await info.context.loaders.customers.load(self.customer_key)
+        return None if row is None else customer(row)
 
 
 @strawberry.type(description="One station on an event's way; `offset` is a string because it may pass 2^53.")

@@ -152,6 +152,21 @@ class Consumer(Protocol):
     def close(self) -> None: ...
 
 
+class Follower(Protocol):
+    """Reads whole topics without a group, to keep their content in memory."""
+
+    def open(self) -> None:
+        """Begin at the first record of every partition. Raises `BrokerError`."""
+
+    def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
+        """Committed records, one batch per topic; waits up to `timeout_s` for a first one."""
+
+    def at_end(self) -> bool:
+        """Whether the end of every partition has been reached since `open`."""
+
+    def close(self) -> None: ...
+
+
 class Producer(Protocol):
     """Idempotent, without transactions."""
 

@@ -21,6 +21,7 @@ OFFSETS: Mapping[str, int] = {
     "ledger": 14,
     "aggregates": 15,
     "lag": 16,
+    "dimensions": 17,
     "maintenance": 20,
     "postgres": 32,
     "redis": 79,

@@ -55,6 +55,7 @@ SERVICES = (
     ),
     Service("quality", "quality_service", "Quality", _STREAM, 1),
     Service("enrich", "enrich_service", "Enrich", _STREAM, 1),
+    Service("dimensions", "enrich_service.dimensions", "Dimension builder", _STREAM, 1),
     Service("warehouse", "gold_writer.warehouse", "Warehouse writer", (*_STREAM, "migrate"), 1),
     Service("aggregates", "gold_writer.aggregates", "Aggregates", _STREAM, 1),
     Service("maintenance", "gold_writer.maintenance", "Scheduled jobs", (*_STREAM, "migrate"), 1),

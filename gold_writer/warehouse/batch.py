@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from streamkit.ports import TopicPartition
+
+if TYPE_CHECKING:
+    from gold_writer.warehouse.dimensions import Versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +39,13 @@ class Sales(Rows):
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Everything that one transaction stores. `sales` or `quarantine` is None where there is none."""
+    """Everything that one transaction stores. `sales` or `quarantine` is None where there is none.
+    `versions`: of dimensions, at most one of each table."""
 
     moves: Sequence[Move]
     sales: Sales | None = None
     quarantine: Rows | None = None
+    versions: Sequence[Versions] = ()
 
 
 @dataclass(frozen=True, slots=True)

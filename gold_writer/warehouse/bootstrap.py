@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gold_writer.warehouse.dimensions import TABLES
 from gold_writer.warehouse.metrics import WarehouseMetrics
 from gold_writer.warehouse.pipeline import ENRICHED, QUARANTINED, WarehousePipeline
 from gold_writer.warehouse.settings import WarehouseSettings
@@ -33,6 +34,10 @@ class Stage:
         pipeline = WarehousePipeline(
             sales=Codec(topics[ENRICHED].schema_text, registry),
             quarantine=Codec(topics[QUARANTINED].schema_text, registry),
+            dimensions={
+                table.dimension.topic: (table, Codec(topics[table.dimension.topic].schema_text, registry))
+                for table in TABLES
+            },
         )
         self._admin = KafkaAdmin(settings.kafka)
         self._sink = WarehouseSink(
@@ -45,7 +50,7 @@ class Stage:
         self._runner = SinkRunner(
             Clients(settings.kafka, settings.engine).consumer(CONSUMER, settings.slot),
             self._sink,
-            topics=[ENRICHED, QUARANTINED],
+            topics=[ENRICHED, QUARANTINED, *(table.dimension.topic for table in TABLES)],
             stats=self._stats,
             clock=clock,
             limits=Limits(max_records=settings.warehouse_batch_rows),

@@ -48,6 +48,11 @@ def time(name: str) -> Column:
     return Column(name, name, "bigint", f"timestamptz 'epoch' + s.{name} * interval '1 millisecond'")
 
 
+def instant(name: str) -> Column:
+    """A time in microseconds, as text: a product with an interval would be computed in floating point."""
+    return plain(name, "timestamptz")
+
+
 FACT: tuple[Column, ...] = (
     plain("date_key", "integer"),
     text("event_id"),
@@ -127,7 +132,9 @@ def to_csv(frame: pl.DataFrame, columns: Sequence[Column]) -> bytes:
 
 def _as_text(schema: pl.Schema, column: Column) -> pl.Expr:
     value, kind = pl.col(column.source), schema[column.source]
-    if isinstance(kind, pl.Datetime):
+    if isinstance(kind, pl.Datetime) and column.staged_type == "timestamptz":
+        value = value.dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
+    elif isinstance(kind, pl.Datetime):
         value = value.cast(pl.Datetime("ms", kind.time_zone)).cast(pl.Int64)
     elif isinstance(kind, pl.List):
         value = _array_literal(value)

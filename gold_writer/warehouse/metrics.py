@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 
@@ -19,7 +21,11 @@ class WarehouseMetrics:
             registry=registry,
         )
 
-    def committed(self, facts: int, quarantined: int, seconds: float) -> None:
+    def committed(
+        self, facts: int, quarantined: int, seconds: float, versions: Mapping[str, int] | None = None
+    ) -> None:
+        for table, count in (versions or {}).items():
+            self.rows.labels(table).inc(count)
         self.rows.labels("fact_sales").inc(facts)
         self.rows.labels("quarantine").inc(quarantined)
         self.transaction_seconds.observe(seconds)

@@ -2,6 +2,7 @@
 
 enriched:    not stored yet -> decode -> coordinates -> no heartbeats -> one row per event, by key -> CSV
 quarantine:  not stored yet -> decode -> coordinates -> CSV
+dimensions:  not stored yet -> the last record of each version -> decode -> CSV
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import polars as pl
 
 from gold_writer.warehouse.batch import Positions, Rows, Sales, Write
 from gold_writer.warehouse.columns import FACT, QUARANTINE, to_csv
+from gold_writer.warehouse.dimensions import NoVersion, Table, Versions, stage
 from schemas.codec import Codec, Decoded
 from schemas.heartbeat import is_heartbeat
 from streamkit.columns import take
@@ -31,9 +33,17 @@ class WarehousePipeline:
     """Turns polled records into one `Write`."""
 
     def __init__(
-        self, *, sales: Codec, quarantine: Codec, enriched: str = ENRICHED, quarantined: str = QUARANTINED
+        self,
+        *,
+        sales: Codec,
+        quarantine: Codec,
+        enriched: str = ENRICHED,
+        quarantined: str = QUARANTINED,
+        dimensions: Mapping[str, tuple[Table, Codec]] | None = None,
     ) -> None:
-        """`enriched` and `quarantined` are the names of the two topics."""
+        """`enriched` and `quarantined` are the names of the two topics; `dimensions` gives the table of each
+        topic of a dimension."""
+        self._dimensions = dict(dimensions or {})
         self._sales = sales
         self._quarantine = quarantine
         self._enriched = enriched
@@ -51,7 +61,7 @@ class WarehousePipeline:
             if len(left := without_stored(batch, {p: at.next_offset for p, at in positions.known.items()}))
         ]
         by_topic = {batch.topic: batch for batch in fresh}
-        if unknown := by_topic.keys() - {self._enriched, self._quarantined}:
+        if unknown := by_topic.keys() - {self._enriched, self._quarantined} - self._dimensions.keys():
             raise ValueError(f"no table for {', '.join(sorted(unknown))}")
         enriched, quarantined = by_topic.get(self._enriched), by_topic.get(self._quarantined)
         sales = None if enriched is None else self.stage_sales(enriched)
@@ -59,6 +69,7 @@ class WarehousePipeline:
             moves=positions.moves({tp: at for b in fresh for tp, at in b.next_offsets().items()}),
             sales=sales if sales is not None and sales.count else None,
             quarantine=None if quarantined is None else self.stage_quarantine(quarantined),
+            versions=tuple(self.stage_versions(by_topic[t]) for t in self._dimensions if t in by_topic),
         )
 
     def stage_sales(self, batch: RecordBatch) -> Sales:
@@ -72,6 +83,14 @@ class WarehousePipeline:
             self._quarantine.decode(batch.value), batch, "quarantine_partition", "quarantine_offset"
         )
         return Rows(to_csv(frame, QUARANTINE), len(frame))
+
+    def stage_versions(self, batch: RecordBatch) -> Versions:
+        table, codec = self._dimensions[batch.topic]
+        try:
+            return stage(batch, table, codec)
+        except NoVersion as error:
+            at = f"{batch.topic}[{batch.partition[error.position]}]@{batch.offset[error.position]}"
+            raise CorruptInput(f"{at} is no version of a dimension: {error}") from error
 
 
 def without_stored(batch: RecordBatch, positions: Mapping[TopicPartition, int]) -> RecordBatch:

@@ -10,7 +10,8 @@ The commit protocol of one batch, with the same numbers in `store.py`:
    because it locks the rows: a second writer waits here, then finds that they have moved.
 5. Make the calendar rows and the monthly partitions that the batch needs.
 6. COPY the CSV into temporary tables.
-7. Upsert facts (where the revision is higher), dimension rows (inferred members) and quarantine items.
+7. Upsert facts (where the revision is higher; what it replaces is kept aside), stub rows of dimensions,
+   quarantine items and versions of dimensions.
 8. Commit. Rows and positions become visible together; then the runner tells Kafka, for the lag display.
 
 Death before 8 leaves nothing; after it, the next process starts behind the batch. Where the answer to 8 is
@@ -110,6 +111,7 @@ class WarehouseSink:
             facts=write.sales.count if write.sales else 0,
             quarantined=write.quarantine.count if write.quarantine else 0,
             seconds=self._clock.monotonic_s() - began,
+            versions={each.table.name: each.count + len(each.withdrawn) for each in write.versions},
         )
 
     def close(self) -> None:

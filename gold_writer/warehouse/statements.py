@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gold_writer.warehouse.columns import FACT, QUARANTINE, Column
+from gold_writer.warehouse.dimensions import TABLES
 
 STAGED_SALES = "staged_sales"
 STAGED_QUARANTINE = "staged_quarantine"
@@ -29,7 +30,8 @@ SESSION = f"""
 SET synchronous_commit = on;
 SET temp_buffers = '64MB';
 {_temporary_table(STAGED_SALES, FACT)};
-{_temporary_table(STAGED_QUARANTINE, QUARANTINE)}
+{_temporary_table(STAGED_QUARANTINE, QUARANTINE)};
+{"; ".join(_temporary_table(table.staged, table.columns) for table in TABLES)}
 """
 
 # A process that stands still within a transaction must not hold its positions' rows for ever: whoever took
@@ -74,7 +76,19 @@ SELECT warehouse.ensure_dates($1::integer[]),
 """
 
 _KEY = ("date_key", "event_id")
+_NAMES = ", ".join(c.name for c in FACT)
 _REPLACED = ", ".join(f"{c.name} = excluded.{c.name}" for c in FACT if c.name not in _KEY)
+
+# What a later revision replaces is kept: figures as of an earlier time need it.
+_SUPERSEDED = f"""
+INSERT INTO warehouse.fact_sales_superseded ({_NAMES}, loaded_at, superseded_at)
+SELECT {", ".join(f"t.{c.name}" for c in FACT)}, t.loaded_at,
+       timestamptz 'epoch' + s.recorded_at * interval '1 millisecond'
+FROM staged_sales AS s
+JOIN warehouse.fact_sales AS t ON (t.date_key, t.event_id) = (s.date_key, s.event_id)
+WHERE s.revision > 0 AND s.revision > t.revision
+ON CONFLICT DO NOTHING
+"""  # noqa: S608 - our names
 
 _FACTS = f"""
 {_insert("warehouse.fact_sales", FACT)} FROM staged_sales AS s
@@ -82,42 +96,62 @@ ON CONFLICT (date_key, event_id) DO UPDATE SET {_REPLACED}, loaded_at = clock_ti
 WHERE t.revision < excluded.revision
 """
 
-# An inferred row takes its attributes from the earliest sale that has them, and an invoice its header from
-# the lowest line, so the order of arrival does not matter. What is there already is left out by the join:
-# ON CONFLICT DO UPDATE would lock and rewrite the tuple's header even where its WHERE is false.
+# The dimension builder makes the versions; what a sale names and has not come from there yet gets a stub row
+# here, by the builder's own rule for inferred members, so that no fact ever points at nothing. A stub takes
+# its attributes from the earliest sale that has them, and an invoice its header from the lowest line, so the
+# order of arrival does not matter. The stub of a later version, whose first one is there, begins at that
+# sale. What is there already is left out by the join: ON CONFLICT DO UPDATE would lock and rewrite the
+# tuple's header even where its WHERE is false.
 _CUSTOMERS = """
 INSERT INTO warehouse.dim_customers AS t
-    (customer_key, customer_id, country, country_code, region, inferred_from)
-SELECT s.* FROM (
+    (customer_key, customer_id, country, country_code, region, inferred_from, effective_date, is_current)
+SELECT s.customer_key, s.customer_id, s.country, s.country_code, s.region, s.inferred_from,
+       CASE WHEN o.known THEN s.sold_at ELSE '1900-01-01 00:00:00+00' END, o.known IS NULL
+FROM (
     SELECT DISTINCT ON (customer_key) customer_key, customer_id, country, country_code, region,
-           timestamptz 'epoch' + invoice_ts * interval '1 millisecond' AS inferred_from
+           timestamptz 'epoch' + invoice_ts * interval '1 millisecond' AS sold_at,
+           CASE WHEN country IS NOT NULL
+               THEN timestamptz 'epoch' + invoice_ts * interval '1 millisecond' END AS inferred_from
     FROM staged_sales WHERE customer_id IS NOT NULL
     ORDER BY customer_key, (country IS NULL), invoice_ts, country
 ) AS s
 LEFT JOIN warehouse.dim_customers AS d USING (customer_key)
-WHERE d.customer_key IS NULL OR (d.is_inferred AND s.country IS NOT NULL
+LEFT JOIN LATERAL (
+    SELECT true AS known FROM warehouse.dim_customers AS x
+    WHERE x.customer_id = s.customer_id AND x.customer_key <> s.customer_key LIMIT 1
+) AS o ON d.customer_key IS NULL
+WHERE d.customer_key IS NULL OR (d.is_inferred AND NOT d.is_deleted AND s.country IS NOT NULL
     AND (d.country IS NULL OR (s.inferred_from, s.country) < (d.inferred_from, d.country)))
 ORDER BY s.customer_key
 ON CONFLICT (customer_key) DO UPDATE SET country = excluded.country,
     country_code = excluded.country_code, region = excluded.region, inferred_from = excluded.inferred_from
-WHERE t.is_inferred AND excluded.country IS NOT NULL
+WHERE t.is_inferred AND NOT t.is_deleted AND excluded.country IS NOT NULL
   AND (t.country IS NULL OR (excluded.inferred_from, excluded.country) < (t.inferred_from, t.country))
 """
 
 _PRODUCTS = """
-INSERT INTO warehouse.dim_products AS t (product_key, stock_code, description, is_product, inferred_from)
-SELECT s.* FROM (
+INSERT INTO warehouse.dim_products AS t
+    (product_key, stock_code, description, is_product, inferred_from, effective_date, is_current)
+SELECT s.product_key, s.stock_code, s.description, s.is_product, s.inferred_from,
+       CASE WHEN o.known THEN s.sold_at ELSE '1900-01-01 00:00:00+00' END, o.known IS NULL
+FROM (
     SELECT DISTINCT ON (product_key) product_key, stock_code, description, is_product,
-           timestamptz 'epoch' + invoice_ts * interval '1 millisecond' AS inferred_from
+           timestamptz 'epoch' + invoice_ts * interval '1 millisecond' AS sold_at,
+           CASE WHEN description IS NOT NULL
+               THEN timestamptz 'epoch' + invoice_ts * interval '1 millisecond' END AS inferred_from
     FROM staged_sales ORDER BY product_key, (description IS NULL), invoice_ts, description
 ) AS s
 LEFT JOIN warehouse.dim_products AS d USING (product_key)
-WHERE d.product_key IS NULL OR (d.is_inferred AND s.description IS NOT NULL
+LEFT JOIN LATERAL (
+    SELECT true AS known FROM warehouse.dim_products AS x
+    WHERE x.stock_code = s.stock_code AND x.product_key <> s.product_key LIMIT 1
+) AS o ON d.product_key IS NULL
+WHERE d.product_key IS NULL OR (d.is_inferred AND NOT d.is_deleted AND s.description IS NOT NULL
     AND (d.description IS NULL OR (s.inferred_from, s.description) < (d.inferred_from, d.description)))
 ORDER BY s.product_key
 ON CONFLICT (product_key) DO UPDATE SET description = excluded.description,
     inferred_from = excluded.inferred_from
-WHERE t.is_inferred AND excluded.description IS NOT NULL AND (t.description IS NULL
+WHERE t.is_inferred AND NOT t.is_deleted AND excluded.description IS NOT NULL AND (t.description IS NULL
     OR (excluded.inferred_from, excluded.description) < (t.inferred_from, t.description))
 """
 
@@ -139,7 +173,19 @@ ON CONFLICT (invoice_key) DO UPDATE SET invoice_ts = excluded.invoice_ts, date_k
 WHERE excluded.header_line_no < t.header_line_no
 """
 
-UPSERT_SALES = ";".join((_FACTS, _CUSTOMERS, _PRODUCTS, _INVOICES))
+# A stub that stood for a version which was withdrawn meanwhile: its facts have moved on.
+_ORPHANS = """
+DELETE FROM warehouse.dim_customers AS d USING staged_sales AS s
+WHERE s.revision > 0 AND d.customer_id = s.customer_id AND d.recorded_at IS NULL AND NOT EXISTS
+    (SELECT FROM warehouse.fact_sales AS f
+     WHERE f.customer_id = d.customer_id AND f.customer_key = d.customer_key);
+DELETE FROM warehouse.dim_products AS d USING staged_sales AS s
+WHERE s.revision > 0 AND d.stock_code = s.stock_code AND d.recorded_at IS NULL AND NOT EXISTS
+    (SELECT FROM warehouse.fact_sales AS f
+     WHERE f.stock_code = d.stock_code AND f.product_key = d.product_key)
+"""
+
+UPSERT_SALES = ";".join((_SUPERSEDED, _FACTS, _CUSTOMERS, _PRODUCTS, _INVOICES, _ORPHANS))
 
 # Quarantine ----------------------------------------------------------------------------------------
 # The same item again is a duplicate. An accepted event resolves all that was refused of it before; what is

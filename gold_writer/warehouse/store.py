@@ -120,6 +120,10 @@ class PostgresStore:
             if write.quarantine is not None:
                 await _copy(connection, statements.STAGED_QUARANTINE, write.quarantine)  # 6
                 await connection.execute(statements.UPSERT_QUARANTINE)  # 7
+            for versions in write.versions:
+                await _copy(connection, versions.table.staged, versions)  # 6
+                await connection.execute(versions.table.remove, versions.withdrawn)  # 7
+                await connection.execute(versions.table.upsert)
             crash_point("warehouse-after-upsert")
             if self._before_commit is not None:
                 await self._before_commit("before-commit")

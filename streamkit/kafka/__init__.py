@@ -4,6 +4,7 @@ from streamkit.kafka.admin import KafkaAdmin
 from streamkit.kafka.clients import Clients, Engine
 from streamkit.kafka.config import MAX_RECORD_BYTES, SESSION_TIMEOUT_MS, TRANSACTION_TIMEOUT_MS
 from streamkit.kafka.consumer import KafkaConsumer
+from streamkit.kafka.follower import KafkaFollower
 from streamkit.kafka.native_consumer import NativeConsumer
 from streamkit.kafka.native_producers import NativeProducer, NativeTransactionalProducer
 from streamkit.kafka.producers import KafkaProducer, KafkaTransactionalProducer
@@ -16,6 +17,7 @@ __all__ = [
     "Engine",
     "KafkaAdmin",
     "KafkaConsumer",
+    "KafkaFollower",
     "KafkaProducer",
     "KafkaTransactionalProducer",
     "NativeConsumer",

@@ -54,6 +54,13 @@ class KafkaAdmin:
     def topic_ids(self, topics: Sequence[str]) -> dict[str, str]:
         return {name: str(description.topic_id) for name, description in self._describe(topics).items()}
 
+    def topics(self) -> set[str]:
+        """Names of all topics."""
+        try:
+            return set(self._client.list_topics(timeout=self._timeout_s).topics)
+        except ck.KafkaException as e:
+            raise translate(e, "list topics") from e
+
     def partitions(self, topic: str) -> list[TopicPartition]:
         return [TopicPartition(topic, p.id) for p in self._describe([topic])[topic].partitions]
 

@@ -7,6 +7,7 @@ holds it to Kafka's behaviour.
 
 from streamkit.memory.broker import MemoryBroker
 from streamkit.memory.consumer import MemoryConsumer
+from streamkit.memory.follower import MemoryFollower
 from streamkit.memory.log import Record
 from streamkit.memory.producers import MemoryAdmin, MemoryProducer, MemoryTransactionalProducer
 
@@ -14,6 +15,7 @@ __all__ = [
     "MemoryAdmin",
     "MemoryBroker",
     "MemoryConsumer",
+    "MemoryFollower",
     "MemoryProducer",
     "MemoryTransactionalProducer",
     "Record",

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 import asyncpg
 from prometheus_client import CollectorRegistry
 
+from gold_writer.warehouse.dimensions import TABLES
 from gold_writer.warehouse.metrics import WarehouseMetrics
-from gold_writer.warehouse.pipeline import ENRICHED, QUARANTINED
+from gold_writer.warehouse.pipeline import ENRICHED, QUARANTINED, WarehousePipeline
 from gold_writer.warehouse.sink import WarehouseSink
 from gold_writer.warehouse.store import Hook, PostgresStore
 from streamkit.clock import SystemClock
@@ -42,17 +43,19 @@ class Warehouse:
         before_commit: Hook | None = None,
         partitions: Sequence[TopicPartition] = PARTITIONS,
         consumer: str = CONSUMER,
+        pipeline: WarehousePipeline | None = None,
     ) -> WarehouseSink:
         """A started writer."""
         sink = WarehouseSink(
             PostgresStore(self.dsn, consumer, before_commit),
-            self.records.pipeline(),
+            pipeline or self.records.pipeline(),
             lambda topics: dict.fromkeys(topics, topic_id),
             metrics=WarehouseMetrics(CollectorRegistry()),
             clock=SystemClock(),
         )
         self._sinks.append(sink)
-        sink.start_offsets(partitions)
+        dimensions = [TopicPartition(table.dimension.topic, 0) for table in TABLES] if pipeline else []
+        sink.start_offsets([*partitions, *dimensions])
         return sink
 
     def rows(self, query: str, *arguments: object) -> list[tuple[Any, ...]]:

@@ -18,6 +18,7 @@ from deploy.local.ports import Ports
 from deploy.local.services import SERVICES, Service
 from deploy.local.versions import VERSIONS
 from deploy.observability.lag.settings import LagSettings
+from enrich_service.dimensions.settings import DimensionsSettings
 from enrich_service.settings import EnrichSettings
 from gold_writer.aggregates.settings import AggregatesSettings
 from gold_writer.lake.settings import LakeSettings
@@ -39,6 +40,7 @@ ONCE = {
 SETTINGS: dict[str, type[PlatformSettings]] = {
     "aggregates": AggregatesSettings,
     "connectors": ConnectorsSettings,
+    "dimensions": DimensionsSettings,
     "enrich": EnrichSettings,
     "ingest": IngestSettings,
     "lag": LagSettings,

@@ -48,11 +48,26 @@ type Ledger { accepted: Int! duplicates: Int! quarantined: Int! resolved: Int! i
     balanced: Boolean! }
 type Stage { name: String! state: String! lag: Int lagSeconds: Float p50Ms: Float p99Ms: Float }
 type Pipeline { stages: [Stage!]! ledger: Ledger! }
-type Invoice { invoiceNo: ID! source: String! invoiceTs: DateTime! country: String isReturn: Boolean!
+type Customer { id: ID! customerKey: ID! name: String email: String country: String countryCode: String
+    segment: String valueTier: String effectiveDate: DateTime! expiryDate: DateTime isCurrent: Boolean!
+    versionNumber: Int! history: [Customer!]! sales(first: Int = 50, after: String): SaleConnection! }
+type CustomerEdge { cursor: String! node: Customer! }
+type CustomerConnection { totalCount: Int! edges: [CustomerEdge!]! pageInfo: PageInfo! }
+type Product { stockCode: ID! productKey: ID! description: String category: String listPrice: Decimal
+    effectiveDate: DateTime! expiryDate: DateTime isCurrent: Boolean! versionNumber: Int!
+    history: [Product!]! }
+type ProductEdge { cursor: String! node: Product! }
+type ProductConnection { totalCount: Int! edges: [ProductEdge!]! pageInfo: PageInfo! }
+type Invoice { invoiceNo: ID! source: String! invoiceTs: DateTime! customer: Customer country: String
+  isReturn: Boolean!
   amount: Decimal! amountGbp: Decimal lines: [Sale!]! }
 type Query {
   sales(first: Int = 50, after: String, filter: SaleFilter): SaleConnection!
   invoice(invoiceNo: String!): Invoice
+  customer(id: String!, asOf: DateTime): Customer
+  product(stockCode: String!, asOf: DateTime): Product
+  customers(first: Int = 50, after: String): CustomerConnection!
+  products(first: Int = 50, after: String): ProductConnection!
   kpis(range: Range, country: String, asOf: DateTime): Kpis!
   salesSeries(range: Range, grain: Grain = DAY, country: String): [SeriesPoint!]!
   revenueByCountry(range: Range, first: Int = 50): [CountryRevenue!]!
