@@ -23,7 +23,7 @@ SESSION_S = 10.0
 STORM_S, GUST_S = 20.0, 1.5
 # What a member learns that was taken for dead: by its producer, by its group, or by the warehouse's books.
 FENCED = r"Fenced|FENCED|PRODUCER_EPOCH|UNKNOWN_MEMBER|ILLEGAL_GENERATION|batch aborted"
-ANOTHER_WRITER = r"AnotherWriter|moved by another writer|terminating connection|connection is closed"
+ANOTHER_WRITER = r"AnotherWriter|moved by another writer|Postgres: "
 
 
 @contextmanager
