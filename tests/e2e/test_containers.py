@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from deploy.local import lifecycle, toolchain
+from deploy.local import lifecycle, server_connect, toolchain
+from deploy.local.credentials import personal_keys
 from deploy.local.layout import Layout
 from deploy.local.ports import free_base
 from deploy.local.progress import Steps
@@ -45,11 +46,16 @@ def composed() -> Iterator[Composed]:
         engine.make_base()
         layout = Layout(home, tools_folder()).create()
         ports = free_base()
-        servers = Stack.build(layout, ports, toolchain.ensure(layout, steps), SERVERS)
+        servers = Stack.build(layout, ports, toolchain.ensure(layout, steps), (*SERVERS, "connect"))
         lifecycle.up(servers, steps)
         try:
             urls = servers.urls()
             environment = {f"TILLSTREAM_{name.upper()}": str(urls[name]) for name in SERVERS}
+            environment |= {
+                "TILLSTREAM_CONNECT_URL": str(urls["connect"]),
+                "TILLSTREAM_CDC_PASSWORD": server_connect.password(layout),
+                **personal_keys(layout),
+            }
             yield Composed(engine, environment, {name: ports[name] for name in NAMES})
         finally:
             lifecycle.down(layout, steps)
