@@ -22,6 +22,7 @@ from enrich_service.dimensions.state import DimensionState
 from schemas.codec import Codec
 from schemas.dimensions import record_key_expr
 from schemas.hashing import murmur2_partition_series
+from schemas.heartbeat import is_heartbeat
 from schemas.registry import RegistryUnavailable
 from streamkit.ports import OutputBatch, Paused, RecordBatch
 
@@ -87,8 +88,8 @@ class DimensionsPipeline:
         if decoded.bad:
             bad = decoded.bad[0]
             raise CorruptInput(f"{_at(batch, bad.position)} is no sale: {bad.reason}")
-        # A later revision names the same members: an accepted sale is immutable.
-        first = decoded.frame.filter(pl.col("revision") == 0)
+        # A later revision names the same members: an accepted sale is immutable. A heartbeat sells nothing.
+        first = decoded.frame.filter((pl.col("revision") == 0) & ~is_heartbeat())
         return [
             self._output(
                 member, self._state.advance(member, member.changes.to_frame(), sightings(first, member))

@@ -17,6 +17,7 @@ from schemas.catalogue import load_topics
 from schemas.codec import Codec
 from schemas.fakes import InMemoryRegistry
 from schemas.hashing import murmur2_partition
+from schemas.heartbeat import PREFIX as HEARTBEAT
 from streamkit.clock import FakeClock
 from streamkit.limits import Limits
 from streamkit.memory import (
@@ -126,6 +127,15 @@ def test_sale_then_customer_then_update_leave_two_versions_of_one_member() -> No
     ]
     at = dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=AT + 9)
     assert versions["17850|2026"]["effective_date"] == at
+
+
+def test_a_heartbeat_names_no_member() -> None:
+    world = World()
+    runner = world.start()
+    world.sell(event_id=f"{HEARTBEAT}1", customer_id="heart", stock_code="heart")
+    world.sell()
+    world.drain(runner)
+    assert list(world.published()) == ["17850|1900"]
 
 
 def test_versions_lie_in_the_partition_of_their_natural_key() -> None:
