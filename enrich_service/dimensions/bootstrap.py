@@ -8,6 +8,9 @@ from dataclasses import replace
 
 import stamina
 
+from enrich_service.asof import AsOf
+from enrich_service.corrections.run import Correction
+from enrich_service.corrections.schedule import CorrectionMetrics, Schedule
 from enrich_service.countries import CountryTable
 from enrich_service.dimensions.envelope import Envelopes
 from enrich_service.dimensions.members import MEMBERS, Member
@@ -53,11 +56,15 @@ class Stage:
         """Blocks until `stop`; raises what the stage must not go on after."""
         settings = self._settings
         with StageServer(self._stats, settings.http_host, settings.http_port):
-            self._runner = self._build()
-            if not self._stopped:
-                self._runner.run()
+            self._runner, corrections = self._build()
+            corrections.start()
+            try:
+                if not self._stopped:
+                    self._runner.run()
+            finally:
+                corrections.stop()
 
-    def _build(self) -> Runner:
+    def _build(self) -> tuple[Runner, Schedule]:
         settings = self._settings
         topics, registry = load_topics(), RegistryClient(settings.registry)
         members = [_renamed(member, settings.dimensions_topic_prefix) for member in MEMBERS]
@@ -82,7 +89,8 @@ class Stage:
             sales_topic=sales,
         )
         slot = f"tillstream.{settings.service}.0"
-        return Runner(
+        corrections = self._corrections(state, members, sales, registry)
+        runner = Runner(
             KafkaConsumer(settings.kafka, settings.dimensions_group, slot),
             KafkaTransactionalProducer(settings.kafka, slot),
             pipeline,
@@ -93,6 +101,31 @@ class Stage:
             limits=Limits(
                 max_records=settings.dimensions_batch_records, linger_s=settings.dimensions_linger_s
             ),
+        )
+        return runner, corrections
+
+    def _corrections(
+        self, state: DimensionState, members: Sequence[Member], sales: str, registry: RegistryClient
+    ) -> Schedule:
+        settings, topic = self._settings, load_topics()[SALES]
+        correction = Correction(
+            follower=lambda: self._follower([sales]),
+            producer=KafkaTransactionalProducer(
+                settings.kafka, f"tillstream.{settings.service}.corrections.0"
+            ),
+            codec=Codec(topic.schema_text, registry),
+            schema_id=_register(registry, topic),
+            versions=lambda: {m.dimension: AsOf.of(m.dimension, state.current(m)) for m in members},
+            clock=self._clock,
+            topic=sales,
+        )
+        return Schedule(
+            correction,
+            state.rekeyings,
+            self._clock,
+            CorrectionMetrics(self._stats.registry),
+            every_s=settings.corrections_every_s,
+            settle_s=settings.corrections_settle_s,
         )
 
     def _follower(self, topics: Sequence[str]) -> Follower:

@@ -56,6 +56,8 @@ class DimensionState:
         self._clock = clock
         self._committed: dict[Member, pl.DataFrame] = {}
         self._working: dict[Member, pl.DataFrame] = {}
+        self._rekeying = False
+        self._rekeyings = 0
 
     def current(self, member: Member) -> pl.DataFrame:
         """The committed versions, with the columns of the topic."""
@@ -71,6 +73,8 @@ class DimensionState:
             countries=self._countries,
             now_ms=self._clock.now_ms(),
         )
+        if len(step.withdrawn) or (step.published["version_number"] > 1).any():
+            self._rekeying = True
         step = self._with_special(step, member)
         self._working[member] = step.versions
         return step
@@ -102,9 +106,17 @@ class DimensionState:
 
     def after_commit(self, next_offsets: Mapping[TopicPartition, int]) -> None:
         self._committed = dict(self._working)
+        self._rekeyings += self._rekeying
+        self._rekeying = False
 
     def after_abort(self) -> None:
         self._working = dict(self._committed)
+        self._rekeying = False
+
+    def rekeyings(self) -> int:
+        """Grows whenever a history changed in a way that may leave sales with another version than before. A
+        member that becomes known, or is described otherwise, is none."""
+        return self._rekeyings
 
     def sizes(self) -> dict[str, int]:
         """Versions kept, by topic."""
