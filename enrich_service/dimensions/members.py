@@ -88,7 +88,7 @@ MEMBERS: Final = (CUSTOMER, PRODUCT)
 
 def derive(versions: pl.DataFrame, member: Member, countries: CountryTable) -> pl.DataFrame:
     """The frame with the member's derived columns."""
-    if member is CUSTOMER:
+    if "country_code" in member.derived:
         return countries.add_to(versions)
     is_product = pl.col(member.key).str.contains(PRODUCT_CODE).fill_null(value=False)
     return versions.with_columns(is_product=is_product)
