@@ -20,13 +20,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import httpx
-
+from bench.chain.http_client import Client
 from bench.transform.dataset import real_lines
 
 SOURCE: Final = "bench"
 LINES_OF_AN_INVOICE: Final = 20
 _OK: Final = 202
+_ANSWER_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,25 +108,24 @@ async def send(plan: Plan) -> list[list[Any]]:
     lines, results = Lines(plan), list[list[Any]]()
     if time.time() * 1000 > plan.begin_ms:
         raise SystemExit("bench: the machine is too busy: the load was not ready when it had to begin")
-    limits = httpx.Limits(max_connections=64, max_keepalive_connections=64)
     headers = {"Content-Type": "application/x-ndjson", "Authorization": "Bearer loopback"}
-    url = f"{plan.ingest}/v1/events/sales?items=false"
-    async with httpx.AsyncClient(limits=limits, timeout=60.0, headers=headers) as client:
+    client = Client(f"{plan.ingest}/v1/events/sales?items=false", headers)
 
-        async def post(tick: int, body: bytes) -> None:
-            try:
-                status = (await client.post(url, content=body)).status_code
-            except httpx.HTTPError:
-                status = 0
-            answered = time.time_ns() / 1e6 if status == _OK else None
-            results.append([plan.intended_ms(tick), answered, status])
+    async def post(tick: int, body: bytes) -> None:
+        try:
+            status = await asyncio.wait_for(client.post(body), _ANSWER_S)
+        except (OSError, EOFError, TimeoutError):
+            status = 0
+        answered = time.time_ns() / 1e6 if status == _OK else None
+        results.append([plan.intended_ms(tick), answered, status])
 
-        async with asyncio.TaskGroup() as tasks:
-            for tick in range(plan.ticks):
-                body = lines.body(tick)
-                await asyncio.sleep(max(plan.intended_ms(tick) / 1000 - time.time(), 0.0))
-                tasks.create_task(post(tick, body))
-    return sorted(results)
+    async with asyncio.TaskGroup() as tasks:
+        for tick in range(plan.ticks):
+            body = lines.body(tick)
+            await asyncio.sleep(max(plan.intended_ms(tick) / 1000 - time.time(), 0.0))
+            tasks.create_task(post(tick, body))
+    client.close()
+    return sorted(results, key=lambda result: result[0])
 
 
 def main(path: Path) -> None:

@@ -90,8 +90,7 @@ def observe(platform: Platform, plan: Plan, warm_up_s: int, folder: Path) -> Obs
         before, begun = cpu_by_process(platform.home), time.monotonic()
         _sleep_until(plan.intended_ms(plan.ticks))
         after, ended = cpu_by_process(platform.home), time.monotonic()
-        if load.wait(_DRAIN_S) != 0:
-            raise CommandError("the load could not be sent; see its message above")
+        _wait_for(load)
         sent = _answers(folder)
         events = _drained(platform, watchers, sum(1 for tick in sent if tick[1] is not None) * plan.per_tick)
     time.sleep(_LAST_COMMITS_S)
@@ -122,6 +121,18 @@ def _sending(plan: Plan, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.kill()
         process.wait()
+
+
+def _wait_for(load: subprocess.Popen[bytes]) -> None:
+    """Raises CommandError where it was not sent, or is not answered long after its time."""
+    try:
+        if load.wait(_DRAIN_S) == 0:
+            return
+    except subprocess.TimeoutExpired:
+        raise CommandError(
+            f"the load was not answered {_DRAIN_S:.0f} s after its end: this machine cannot keep up with it"
+        ) from None
+    raise CommandError("the load could not be sent")
 
 
 def _answers(folder: Path) -> list[Any]:
