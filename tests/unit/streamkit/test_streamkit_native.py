@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from native import build, library
@@ -62,6 +62,7 @@ def test_native_is_refused_and_auto_falls_back_where_the_library_is_missing(
     assert chosen("auto") == "native"
 
 
+@settings(deadline=None)
 @given(st.lists(_HEADERS, max_size=8), st.randoms(use_true_random=False))
 def test_packed_headers_read_as_the_headers_they_were_made_of(
     rows: Sequence[Headers], rng: random.Random
@@ -77,6 +78,7 @@ def test_packed_headers_read_as_the_headers_they_were_made_of(
         assert list(header_column(part, name)) == first
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=64), st.integers(0, 2**32 - 1))
 def test_no_bytes_make_the_library_read_outside_them(noise: bytes, count: int) -> None:
     """Whatever the bytes are, both readers agree on whether they are headers."""
@@ -94,6 +96,7 @@ def test_no_bytes_make_the_library_read_outside_them(noise: bytes, count: int) -
             assert len(names) <= len(blob) // 8
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=17) | st.none(), max_size=20))
 def test_ingest_times_are_read_as_python_reads_them(values: list[bytes | None]) -> None:
     values += [b"1700000000000", b"253402300799999", b"253402300800000", b"9" * 15, b"+1", b" 1", b"1_0", b""]
@@ -105,6 +108,7 @@ def test_ingest_times_are_read_as_python_reads_them(values: list[bytes | None]) 
     assert ingest_ts_ms(packed).tolist() == ingest_ts_ms(plain).tolist()
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=9) | st.none(), max_size=20), st.data())
 def test_a_binary_column_reads_as_its_values(values: list[bytes | None], data: st.DataObject) -> None:
     column = BinaryColumn.of(values)
