@@ -72,7 +72,7 @@ class EnrichPipeline:
         return [
             OutputBatch(
                 topic=self._topic_out,
-                value=self._writer.encode(enriched, self._schema_id),
+                value=BinaryColumn(self._writer.encode_column(enriched, self._schema_id)),
                 key=BinaryColumn.of_series(enriched["invoice_no"]),
                 headers=batch.headers,
             )

@@ -84,6 +84,13 @@ _SIGNATURES: dict[str, tuple[object, list[object]]] = {
             *[c_void_p, c_void_p, c_void_p, c_int64, POINTER(c_int)],
         ],
     ),
+    "ts_avro_ids": (None, [_COLUMN, c_int64, c_int64, c_void_p]),
+    "ts_avro_decode": (
+        c_int64,
+        [_COLUMN, c_void_p, c_int64, c_int64, c_void_p, c_int, c_void_p, c_void_p, c_void_p],
+    ),
+    "ts_avro_room": (c_int64, [c_void_p, c_int, c_int64, c_int64]),
+    "ts_avro_encode": (c_int64, [c_void_p, c_int, c_int64, c_char_p, c_int64, c_void_p, c_void_p]),
     "ts_header_find": (c_int64, [_COLUMN, c_void_p, c_int64, c_char_p, c_int64, c_void_p, c_void_p]),
     "ts_slices": (c_int64, [c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_void_p]),
     "ts_slices_as_integers": (

@@ -25,7 +25,7 @@ from schemas.codec import Codec, Decoded
 from schemas.decisions import Outcome
 from schemas.registry import RegistryUnavailable
 from streamkit.clock import Clock
-from streamkit.columns import take
+from streamkit.columns import BinaryColumn, take
 from streamkit.ports import OutputBatch, Paused, RecordBatch, TopicPartition
 
 CONFLICT: Final = "ID_CONFLICT"
@@ -42,8 +42,8 @@ class Writer:
     codec: Codec
     schema_id: int
 
-    def encode(self, frame: pl.DataFrame) -> list[bytes]:
-        return self.codec.encode(frame, self.schema_id)
+    def encode(self, frame: pl.DataFrame) -> BinaryColumn:
+        return BinaryColumn(self.codec.encode_column(frame, self.schema_id))
 
 
 @dataclass(frozen=True, slots=True)

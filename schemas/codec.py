@@ -15,8 +15,9 @@ from typing import Any, Final, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
-from schemas import avro, fast, slow
+from schemas import avro, fast, native_avro, slow
 from schemas.avro import SchemaNotSupported
 from schemas.projection import EncodeError, Project, for_writer, to_columns
 from schemas.registry import UnknownSchema
@@ -34,6 +35,13 @@ class ArrowColumn(Protocol):
     """A sequence that is an Arrow array inside: iterating over it costs more than to turn it into a list."""
 
     def __arrow_array__(self) -> Any: ...
+
+
+def _array(values: Sequence[bytes | None]) -> Any:
+    """As one LargeBinary array."""
+    if isinstance(values, ArrowColumn):
+        return values.__arrow_array__()
+    return pa.array(values, pa.large_binary())
 
 
 Decode = Callable[[list[bytes]], tuple[pl.DataFrame, npt.NDArray[np.int64], list[tuple[int, str]]]]
@@ -75,6 +83,8 @@ class Decoded:
 class _Writer:
     decode: Decode
     project: Project
+    fields: native_avro.Fields | None
+    """Where the native library can decode it."""
 
 
 class Codec:
@@ -92,6 +102,7 @@ class Codec:
         self._registry = registry
         self._limit = max_value_bytes
         self._writers: dict[int, _Writer | str] = {}
+        self._fields = native_avro.fields(self.schema)
         self._empty = pl.DataFrame(schema=self.columns)
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
@@ -100,6 +111,10 @@ class Codec:
         Raises ``RegistryUnavailable`` where a schema id can be neither found nor denied; the caller keeps
         the records and tries again. A bad record never raises.
         """
+        if self._fields is not None:
+            array = _array(values)
+            if array.nbytes <= native_avro.MAX_BYTES:
+                return self._decode_array(array)
         if isinstance(values, ArrowColumn):
             values = values.__arrow_array__().to_pylist()
         groups, bad = _group(values, self._limit)
@@ -120,12 +135,46 @@ class Codec:
         bad.sort(key=lambda each: each.position)
         return self._gathered(frames, places, ids, bad)
 
+    def _decode_array(self, array: Any) -> Decoded:
+        """The same through the native library."""
+        frames, places, ids = [], [], []
+        groups, bad = _group_array(array, self._limit)
+        for schema_id, rows in groups:
+            positions = np.arange(len(array), dtype=np.int64) if rows is None else rows
+            writer = self._writer(schema_id)
+            if isinstance(writer, str):
+                bad += [Bad(int(position), writer, schema_id) for position in positions]
+                continue
+            if writer.fields is None:
+                payloads = [value[HEADER_BYTES:] for value in array.take(pa.array(positions)).to_pylist()]
+                decoded, kept, failed = writer.decode(payloads)
+            else:
+                decoded, kept, failed = native_avro.decode(array, rows, HEADER_BYTES, writer.fields)
+            frame, fine, misfits = writer.project(decoded)
+            failed += [(int(kept[row]), reason) for row, reason in misfits]
+            bad += [Bad(int(positions[place]), reason, schema_id) for place, reason in failed]
+            frames.append(frame)
+            places.append(positions[kept if fine is None else kept[fine]])
+            ids.append(np.full(len(frame), schema_id, dtype=np.int64))
+        bad.sort(key=lambda each: each.position)
+        return self._gathered(frames, places, ids, bad)
+
+    def encode_column(self, frame: pl.DataFrame, schema_id: int) -> Any:
+        """:meth:`encode` as one Arrow LargeBinary array."""
+        if self._fields is None:
+            return pa.array(self.encode(frame, schema_id), pa.large_binary())
+        header = struct.pack(">bI", MAGIC, schema_id)
+        return native_avro.encode(to_columns(frame, self.schema), self._fields, header)
+
     def encode(self, frame: pl.DataFrame, schema_id: int) -> list[bytes]:
         """One framed value per row, in order.
 
         Columns that the schema lacks are left out; a missing one takes its default. Raises
         :class:`EncodeError`, naming the column, where a value does not fit the schema.
         """
+        if self._fields is not None:
+            encoded: list[bytes] = self.encode_column(frame, schema_id).to_pylist()
+            return encoded
         columns = to_columns(frame, self.schema)
         header = struct.pack(">bI", MAGIC, schema_id)
         return (
@@ -169,7 +218,10 @@ class Codec:
             writer = avro.parse(text)
             by_columns = writer.fast and self.schema.fast
             decode = fast.decoder(writer) if by_columns else slow.decoder(writer, self.schema)
-            return _Writer(decode, for_writer(writer if by_columns else self.schema, self.schema))
+            fields = native_avro.fields(writer)
+            # The slow decoder resolves the schemas itself; the native one gives the writer's columns.
+            given = writer if by_columns or fields is not None else self.schema
+            return _Writer(decode, for_writer(given, self.schema), fields)
         except SchemaNotSupported as error:
             return f"schema {schema_id} does not fit {self.schema.name}: {error}"
 
@@ -194,6 +246,21 @@ def _group(
     ids = np.ascontiguousarray(words[:, 1:]).view(">u4").ravel().astype(np.int64)
     good = words[:, 0] == MAGIC
     return [(int(each), every[good & (ids == each)]) for each in np.unique(ids[good])], bad
+
+
+def _group_array(array: Any, limit: int) -> tuple[list[tuple[int, npt.NDArray[np.int64] | None]], list[Bad]]:
+    """:func:`_group` of an Arrow array; the positions are None where all values have one schema."""
+    if len(array) == 0:
+        return [], []
+    ids = native_avro.schema_ids(array, limit)
+    if ids[0] >= 0 and (ids == ids[0]).all():
+        return [(int(ids[0]), None)], []
+    flawed = np.flatnonzero(ids < 0)
+    bad = [
+        Bad(int(place), _flaw(array[int(place)].as_py(), limit) or "the value has no header", None)
+        for place in flawed
+    ]
+    return [(int(each), np.flatnonzero(ids == each)) for each in np.unique(ids[ids >= 0])], bad
 
 
 def _uniform_id(values: Sequence[bytes | None], limit: int) -> int | None:

@@ -30,7 +30,11 @@ def decoder(
         bad: list[tuple[int, str]] = []
         for at, payload in enumerate(payloads):
             try:
-                rows.append(fastavro.schemaless_reader(io.BytesIO(payload), written, wanted))
+                stream = io.BytesIO(payload)
+                row = fastavro.schemaless_reader(stream, written, wanted)
+                if stream.tell() != len(payload):
+                    raise ValueError("bytes are left over")
+                rows.append(row)
                 index.append(at)
             except MemoryError:
                 raise

@@ -13,8 +13,9 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from native.arrays import Parts, parts
+
 T = TypeVar("T")
-_OFFSET_BYTES = 8
 
 
 class BinaryColumn(Sequence["bytes | None"]):
@@ -85,18 +86,9 @@ class BinaryColumn(Sequence["bytes | None"]):
         assert isinstance(series, pl.Series)
         return series
 
-    def parts(self) -> tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.uint8] | None, int]:
-        """Offsets (one more than rows), data, and where there are nulls the bitmap and the bit of row 0."""
-        array = self.array
-        valid, offsets, data = array.buffers()
-        if len(array) == 0:
-            return np.zeros(1, np.int64), np.zeros(1, np.uint8), None, 0
-        return (
-            np.frombuffer(offsets, np.int64, len(array) + 1, array.offset * _OFFSET_BYTES),
-            np.frombuffer(data, np.uint8) if data is not None and data.size else np.zeros(1, np.uint8),
-            np.frombuffer(valid, np.uint8) if valid is not None and array.null_count else None,
-            array.offset,
-        )
+    def parts(self) -> Parts:
+        """See `native.arrays.parts`."""
+        return parts(self.array)
 
 
 class Takes:

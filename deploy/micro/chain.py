@@ -197,7 +197,7 @@ class _Encoder:
         self._writer = writer
 
     def encode(self, frame: pl.DataFrame) -> list[bytes]:
-        return self._writer.encode(frame)
+        return self._writer.codec.encode(frame, self._writer.schema_id)
 
 
 class _NoHistory:

@@ -13,6 +13,8 @@ from schemas.fakes import InMemoryRegistry
 from schemas.registry import RegistryUnavailable
 from tests.unit.schemas.codec_oracle import TOPICS, Row, decoded, encoded, frame_of, rows, rows_of
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 RAW = TOPICS["sales.raw.v1"].schema_text
 VALIDATED = TOPICS["sales.validated.v1"].schema_text
 QUARANTINE = TOPICS["sales.quarantine.v1"].schema_text

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas import native_avro
 from schemas.codec import Codec
 from schemas.fakes import InMemoryRegistry
 from tests.unit.schemas.codec_oracle import TOPICS, Row, encoded, rows, rows_of, zigzag
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 RAW = TOPICS["sales.raw.v1"].schema_text
 QUARANTINE = TOPICS["sales.quarantine.v1"].schema_text
@@ -126,6 +129,28 @@ def test_mangled_records_never_change_what_others_decode_to(text: str, data: st.
     assert set(fine) <= {values[place] for place in result.index.tolist()}
 
 
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+@pytest.mark.parametrize("text", [RAW, QUARANTINE], ids=["columns", "records"])
+def test_what_is_read_natively_is_read_alike_without_it(text: str, data: st.DataObject, engine: str) -> None:
+    """pyruhvro lets some broken blocks pass as empty ones, which the native library refuses."""
+    if engine == "python":
+        pytest.skip("one comparison is enough")
+    topic = "sales.raw.v1" if text == RAW else "sales.quarantine.v1"
+    fine = [encoded(row, text, IDS[text]) for row in data.draw(rows(topic, min_size=1, max_size=3))]
+    broken = data.draw(st.lists(st.sampled_from(fine), max_size=4))
+    values = [*fine, *(_mangled(data, value) for value in broken)]
+    found: list[dict[int, str]] = []
+    for available in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(native_avro, "available", lambda known=available: known)
+            result = Codec(text, REGISTRY).decode(values)
+        found.append(dict(zip(result.index.tolist(), map(str, rows_of(result.frame)), strict=True)))
+    native, python = found
+    assert native.items() <= python.items()
+    assert set(range(len(fine))) <= native.keys()
+
+
 def _mangled(data: st.DataObject, value: bytes) -> bytes:
     place = data.draw(st.integers(5, len(value)))
     noise = data.draw(st.binary(max_size=12))
@@ -153,6 +178,7 @@ def test_panic_in_the_decoder_is_a_bad_record(monkeypatch: pytest.MonkeyPatch) -
             return real([b"\x02a"], bytes_are_not_implemented)
         return real(payloads, schema)
 
+    monkeypatch.setattr(native_avro, "available", lambda: False)
     monkeypatch.setattr("schemas.fast.pyruhvro.deserialize_array", panics_on_b)
     result = Codec(RAW, REGISTRY).decode([sale("a"), sale("b"), sale("c")])
     assert ids_of(result) == ["a", "c"]
@@ -170,6 +196,7 @@ def test_what_no_record_caused_is_not_swallowed(
             raise error
         return real(payloads, schema)
 
+    monkeypatch.setattr(native_avro, "available", lambda: False)
     monkeypatch.setattr("schemas.fast.pyruhvro.deserialize_array", fails)
     with pytest.raises(error):
         Codec(RAW, REGISTRY).decode([sale("a")])
