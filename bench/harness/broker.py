@@ -12,7 +12,7 @@ import confluent_kafka as ck
 from confluent_kafka import admin as ck_admin
 
 from bench.harness.procfs import cpu_s
-from deploy.local import lifecycle, toolchain
+from deploy.local import lifecycle, setup, toolchain
 from deploy.local.errors import CommandError
 from deploy.local.layout import Layout
 from deploy.local.ports import HOST, free_base
@@ -149,6 +149,8 @@ def broker(bootstrap: str | None) -> Iterator[Broker]:
     with temporary_home("bench") as home:
         layout = Layout(home, tools).create()
         with Steps() as steps:
+            # As `up` does it, so that our stage runs on the clients that it has there.
+            steps.note(setup.native_library())
             stack = Stack.build(layout, free_base(("kafka",)), toolchain.ensure(layout, steps), ("kafka",))
             lifecycle.up(stack, steps)
         try:

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 import bytewax.operators as op
+import polars as pl
 from bytewax.connectors.kafka import KafkaSink, KafkaSinkMessage, KafkaSource
 from bytewax.dataflow import Dataflow
 from bytewax.testing import run_main
@@ -31,7 +32,7 @@ def main(config: Config) -> None:
         reporter.start()
         out = stage.process([message.value for message in messages])
         reporter.add(len(messages))
-        return list(map(KafkaSinkMessage, out.keys, out.values))
+        return list(map(KafkaSinkMessage, out.keys.cast(pl.Binary).to_list(), out.values))
 
     op.output("out", op.flat_map_batch("transform", records, transform), sink)
     run_main(flow)

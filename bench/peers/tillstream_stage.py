@@ -16,6 +16,7 @@ from bench.transform.dataset import raw_schema
 from bench.transform.durable_ids import DurableIds
 from bench.transform.reference import OUT_SCHEMA
 from streamkit.clock import SystemClock
+from streamkit.columns import BinaryColumn
 from streamkit.kafka import Clients
 from streamkit.limits import Limits
 from streamkit.ports import OutputBatch, Participant, Paused, RecordBatch, TopicPartition
@@ -40,11 +41,11 @@ class TransformPipeline:
         self._reporter.start()
         if self._ids is None:
             out = self._stage.process(batch.value)
-            return [OutputBatch(self._config.topic_out, out.values, out.keys)]
+            return [OutputBatch(self._config.topic_out, out.values, BinaryColumn.of_series(out.keys))]
         rows, valid = self._stage.judge(batch.value)
         accepted, decisions = self._ids.decide(rows, valid, batch)
         out = self._stage.finish(accepted)
-        return [OutputBatch(self._config.topic_out, out.values, out.keys), decisions]
+        return [OutputBatch(self._config.topic_out, out.values, BinaryColumn.of_series(out.keys)), decisions]
 
     def _wait_at_the_gate(self, batch: RecordBatch) -> None:
         if self._gate is None:

@@ -23,9 +23,9 @@ from schemas.fakes import InMemoryRegistry
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Records to produce, one entry each."""
+    """Records to produce, one entry each; keys as text."""
 
-    keys: list[bytes]
+    keys: pl.Series
     values: list[bytes]
 
 
@@ -76,5 +76,4 @@ class Stage:
         rows = self._countries.add_to(rows)
         rows = rows.join(self._products, on="stock_code", how="left", maintain_order="left")
         rows = enrichment.add_flags(enrichment.add_amount(rows))
-        keys: list[bytes] = rows["invoice_no"].cast(pl.Binary).to_list()
-        return Output(keys, self._writer.encode(rows, OUT_SCHEMA_ID))
+        return Output(rows["invoice_no"], self._writer.encode(rows, OUT_SCHEMA_ID))

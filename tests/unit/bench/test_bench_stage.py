@@ -35,7 +35,7 @@ def by_columns(given: list[bytes], batch: int) -> list[tuple[bytes, bytes]]:
     found: list[tuple[bytes, bytes]] = []
     for begin in range(0, len(given), batch):
         out = stage.process(given[begin : begin + batch])
-        found += zip(out.keys, out.values, strict=True)
+        found += zip(out.keys.cast(pl.Binary).to_list(), out.values, strict=True)
     return found
 
 
