@@ -26,6 +26,7 @@ from query_api.members import Members
 from query_api.metrics import Metrics
 from query_api.pipeline import Answerer
 from query_api.postgres import Store
+from query_api.quality import QualityAnswers
 from query_api.quarantine.door import Door
 from query_api.quarantine.guard import Guard as QualityGuard
 from query_api.quarantine.items import Items
@@ -81,6 +82,7 @@ def build(settings: QuerySettings) -> FastAPI:
         members=Members(store),
         lives=Lives(store, platform),
         platform=platform,
+        quality=QualityAnswers(store, cache),
         quarantine=workplace,
         live_kpis=live.kpis,
         live_sales=live.sales,

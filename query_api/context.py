@@ -15,6 +15,7 @@ from query_api.live_sales import LiveSales
 from query_api.lives import Lives
 from query_api.loaders import Loaders
 from query_api.members import Members
+from query_api.quality import QualityAnswers
 from query_api.quarantine.routes import Quarantine
 from query_api.sales import Sales
 from query_api.upstream import Platform
@@ -31,6 +32,7 @@ class Parts:
     members: Members
     lives: Lives
     platform: Platform
+    quality: QualityAnswers
     quarantine: Quarantine
     live_kpis: LiveKpis
     live_sales: LiveSales

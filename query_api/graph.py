@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from datetime import date, datetime
 from decimal import Decimal
@@ -46,6 +47,7 @@ from query_api.types import (
     Ledger,
     ProductSales,
     Range,
+    RuleCount,
     SaleFilter,
     SeriesPoint,
     Stage,
@@ -68,6 +70,7 @@ WEIGHTS = {
     "Customer.history": 5,
     "Product.history": 5,
     "Pipeline.stages": 15,
+    "Quality.byRule": 30,
 }
 """Factors of lists that take no `first`, for the cost rule."""
 
@@ -82,6 +85,22 @@ class Pipeline:
     @strawberry.field
     async def ledger(self, info: Asked) -> Ledger:
         return await info.context.parts.platform.ledger()
+
+
+@documented
+@strawberry.type
+class Quality:
+    score: float = strawberry.field(description="Mean quality score of the sales in the warehouse, 0 to 1.")
+    rows: int = strawberry.field(description="Sales in the warehouse.")
+    rejected: int = strawberry.field(description="Open items of quarantine.")
+    warned: int = strawberry.field(description="Sales with a warning.")
+
+    @strawberry.field
+    async def by_rule(
+        self, info: Asked, source: str | None = None, range: Range | None = None
+    ) -> list[RuleCount]:
+        """Sales by each rule that warned, by the day of the sale; refused items by the day they came in."""
+        return await info.context.parts.quality.by_rule(source, range)
 
 
 @documented
@@ -175,6 +194,11 @@ class Query:
     async def event(self, info: Asked, id: strawberry.ID) -> EventLife | None:
         """The life of one event; null where nothing knows the id."""
         return await info.context.parts.lives.life(id)
+
+    @strawberry.field
+    async def quality(self, info: Asked) -> Quality:
+        """How good the sales are, and which rules they break."""
+        return Quality(**dataclasses.asdict(await info.context.parts.quality.figures()))
 
     @strawberry.field
     async def pipeline(self) -> Pipeline:

@@ -175,6 +175,13 @@ class EventLife:
     sale: Sale | None
 
 
+@strawberry.type(description="How often a rule applied.")
+class RuleCount:
+    rule: str
+    severity: str = strawberry.field(description="error: refused; warning: kept and scored.")
+    count: int
+
+
 @strawberry.type(description="The balance of all receipts: see the ledger.")
 class Ledger:
     accepted: int

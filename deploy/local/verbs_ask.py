@@ -60,7 +60,9 @@ def print_ledger(ledger: dict[str, Any]) -> None:
     print(f"gold         {min(gold['lake'], gold['warehouse']):>12,}  {stores}")
     for outcome in ("duplicates", "quarantined", "resolved", "in_flight"):
         print(f"{outcome.replace('_', ' '):<12} {ledger[outcome]:>12,}")
-    print("balanced" if ledger["balanced"] else f"UNBALANCED, missing: {', '.join(ledger['missing'][:10])}")
+    print("balanced" if ledger["balanced"] else "UNBALANCED")
+    for finding in ledger["findings"]:
+        print(f"  {finding['told']}")
 
 
 def run_trace(args: argparse.Namespace) -> int:

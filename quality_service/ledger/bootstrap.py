@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from quality_service.ledger.follow import TOPICS, VALIDATED, Follower
 from quality_service.ledger.metrics import LedgerMetrics
 from quality_service.ledger.routes import create_app
+from quality_service.ledger.scores import Scores
 from quality_service.ledger.service import LedgerService
 from quality_service.ledger.settings import LedgerSettings
 from quality_service.ledger.stores import LakeFacts
@@ -51,7 +52,11 @@ def build(settings: LedgerSettings) -> FastAPI:
             app.state.ledger = ledger
             follower.start()
             books = Watch(lambda: ledger.balance(None), stats.registry, settings.ledger_check_every_s)
-            tasks = [asyncio.create_task(books.run()), asyncio.create_task(_watch(follower, stats, books))]
+            scores = Scores(pool, stats.registry, settings.quality_check_every_s)
+            tasks = [
+                asyncio.create_task(work)
+                for work in (books.run(), scores.run(), _watch(follower, stats, books))
+            ]
             yield
             for task in tasks:
                 task.cancel()

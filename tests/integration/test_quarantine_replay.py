@@ -55,7 +55,7 @@ class World:
         self.sent: list[list[Mended]] = []
         stats = StageStats("warehouse", SystemClock(), CollectorRegistry())
         self.sink = WarehouseSink(
-            PostgresStore(dsn, "test"),
+            PostgresStore(dsn, "tillstream.warehouse"),
             WarehousePipeline(sales=self.chain.codec(ENRICHED), quarantine=self.chain.codec(QUARANTINE)),
             lambda topics: {topic: self.chain.broker.topic_id(topic) for topic in topics},
             metrics=WarehouseMetrics(stats.registry),

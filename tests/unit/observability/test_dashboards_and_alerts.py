@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -30,7 +30,10 @@ from gold_writer.lake.metrics import LakeMetrics, watch_jvm
 from gold_writer.maintenance.metrics import MaintenanceMetrics
 from gold_writer.warehouse.metrics import WarehouseMetrics
 from ingest_service.metrics import Metrics as IngestMetrics
+from quality_service.guard import Guard
 from quality_service.ledger.metrics import LedgerMetrics
+from quality_service.ledger.scores import Scores
+from quality_service.ledger.watch import Watch
 from quality_service.metrics import QualityMetrics
 from query_api.metrics import Metrics as QueryMetrics
 from streamkit.clock import FakeClock
@@ -92,6 +95,9 @@ def _registries() -> Iterator[CollectorRegistry]:
         LakeMetrics,
         MaintenanceMetrics,
         LedgerMetrics,
+        lambda registry: Guard("any", _NoDeployment(), clock, registry),
+        lambda registry: Watch(_no_balance, registry, every_s=1),
+        lambda registry: Scores(None, registry, every_s=1),  # type: ignore[arg-type]
         CdcMetrics,
     ):
         stats = StageStats("some", clock)
@@ -108,6 +114,20 @@ def _registries() -> Iterator[CollectorRegistry]:
     jvm = CollectorRegistry()
     watch_jvm(jvm, os.getpid)
     yield jvm
+
+
+class _NoDeployment:
+    """A guard's memory of nothing."""
+
+    def load(self) -> None:
+        return None
+
+    def save(self, deployment: Mapping[str, Any]) -> None:
+        return None
+
+
+async def _no_balance() -> dict[str, Any]:
+    raise AssertionError("nothing is drawn here")
 
 
 class _NoIds:

@@ -58,6 +58,9 @@ type Product { stockCode: ID! productKey: ID! description: String category: Stri
     history: [Product!]! }
 type ProductEdge { cursor: String! node: Product! }
 type ProductConnection { totalCount: Int! edges: [ProductEdge!]! pageInfo: PageInfo! }
+type RuleCount { rule: String! severity: String! count: Int! }
+type Quality { score: Float! rows: Int! rejected: Int! warned: Int!
+  byRule(source: String, range: Range): [RuleCount!]! }
 type Invoice { invoiceNo: ID! source: String! invoiceTs: DateTime! customer: Customer country: String
   isReturn: Boolean!
   amount: Decimal! amountGbp: Decimal lines: [Sale!]! }
@@ -74,7 +77,8 @@ type Query {
   topProducts(range: Range, first: Int = 10, by: By = REVENUE, includeNonProducts: Boolean = false):
     [ProductSales!]!
   event(id: ID!): EventLife
-  pipeline: Pipeline! }
+  pipeline: Pipeline!
+  quality: Quality! }
 type Subscription { kpis: Kpis! sales(filter: SaleFilter): Sale! }
 """
 
