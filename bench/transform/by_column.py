@@ -19,14 +19,15 @@ from quality_service.rules import Rules
 from schemas.codec import Codec
 from schemas.contract import Contract, load_contract
 from schemas.fakes import InMemoryRegistry
+from streamkit.columns import BinaryColumn
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Records to produce, one entry each; keys as text."""
+    """Records to produce, one entry each; keys as text, values a column that reads as a sequence of bytes."""
 
     keys: pl.Series
-    values: list[bytes]
+    values: BinaryColumn
 
 
 class Stage:
@@ -76,4 +77,4 @@ class Stage:
         rows = self._countries.add_to(rows)
         rows = rows.join(self._products, on="stock_code", how="left", maintain_order="left")
         rows = enrichment.add_flags(enrichment.add_amount(rows))
-        return Output(rows["invoice_no"], self._writer.encode(rows, OUT_SCHEMA_ID))
+        return Output(rows["invoice_no"], BinaryColumn(self._writer.encode_column(rows, OUT_SCHEMA_ID)))
