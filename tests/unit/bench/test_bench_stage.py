@@ -30,9 +30,9 @@ def values(records: int) -> list[bytes]:
     return [value for chunk in dataset.chunks(records) for value in chunk.values]
 
 
-def by_columns(given: list[bytes], batch: int) -> list[tuple[bytes, bytes]]:
+def by_columns(given: list[bytes], batch: int) -> list[tuple[bytes, bytes | None]]:
     stage = by_column.Stage(document(), dataset.raw_schema(), reference.OUT_SCHEMA.read_text())
-    found: list[tuple[bytes, bytes]] = []
+    found: list[tuple[bytes, bytes | None]] = []
     for begin in range(0, len(given), batch):
         out = stage.process(given[begin : begin + batch])
         found += zip(out.keys.cast(pl.Binary).to_list(), out.values, strict=True)
