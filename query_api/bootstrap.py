@@ -75,11 +75,12 @@ def build(settings: QuerySettings) -> FastAPI:
     )
     analytics = Analytics(store, cache, max_series_points=settings.query_max_series_points)
     workplace = _quarantine(settings, store)
+    keys = keyring(settings)
     live = live_parts.build(settings, analytics, metrics)
     parts = Parts(
         analytics=analytics,
         sales=Sales(store, cache, max_invoice_lines=settings.query_max_invoice_lines),
-        members=Members(store),
+        members=Members(store, keys),
         lives=Lives(store, platform),
         platform=platform,
         quality=QualityAnswers(store, cache),
@@ -111,7 +112,7 @@ def build(settings: QuerySettings) -> FastAPI:
         schema,
         parts,
         answerer,
-        shop=Shop(database, PersonalData(keyring(settings))),
+        shop=Shop(database, PersonalData(keys)),
         max_body_bytes=settings.query_max_body_bytes,
         metrics=metrics,
         ping=store.ping,

@@ -10,6 +10,7 @@ from strawberry.dataloader import DataLoader
 from query_api.members import CUSTOMERS, PRODUCTS, Members
 from query_api.postgres import Row
 from query_api.sales import Page
+from schemas.personal import CustomerKey
 
 SalesOf = tuple[str, int, str | None]
 """Customer id, first, after."""
@@ -42,5 +43,8 @@ class Loaders:
         self.customers: DataLoader[int, Row | None] = DataLoader(customers, cache=False)
         self.customer_histories: DataLoader[str, list[Row]] = DataLoader(customer_histories, cache=False)
         self.product_histories: DataLoader[str, list[Row]] = DataLoader(product_histories, cache=False)
+        self.customer_keys: DataLoader[str, CustomerKey | None] = DataLoader(
+            members.customer_keys, cache=False
+        )
         self.sales: DataLoader[SalesOf, Page] = DataLoader(sales, cache=False)
         self.sale_counts: DataLoader[str, int] = DataLoader(members.sale_counts, cache=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 
@@ -13,6 +14,7 @@ from query_api.members import CUSTOMERS, PRODUCTS, MemberPage, cursor_of
 from query_api.postgres import Row
 from query_api.sale_connection import SaleConnection
 from query_api.types import PageInfo
+from schemas.personal import PersonalDataError
 
 
 @documented
@@ -20,8 +22,7 @@ from query_api.types import PageInfo
 class Customer:
     id: strawberry.ID
     customer_key: strawberry.ID = strawberry.field(description="Surrogate key of this version.")
-    name: str | None = strawberry.field(description="Null for who may not read it.")
-    email: str | None = strawberry.field(description="Null for who may not read it.")
+    sealed: strawberry.Private[Mapping[str, str | None]]
     country: str | None
     country_code: str | None = strawberry.field(description="ISO 3166-1 alpha-2.")
     segment: str | None
@@ -30,6 +31,26 @@ class Customer:
     expiry_date: datetime | None = strawberry.field(description="Exclusive; null while the version is open.")
     is_current: bool
     version_number: int
+
+    @strawberry.field
+    async def name(self, info: Asked) -> str | None:
+        """Null where it was erased, or for who may not read it."""
+        return await self._opened("name", info)
+
+    @strawberry.field
+    async def email(self, info: Asked) -> str | None:
+        """Null where it was erased, or for who may not read it."""
+        return await self._opened("email", info)
+
+    async def _opened(self, name: str, info: Asked) -> str | None:
+        sealed = self.sealed[name]
+        if sealed is None:
+            return None
+        key = await info.context.loaders.customer_keys.load(str(self.id))
+        try:
+            return None if key is None else key.decrypt(name, sealed)
+        except PersonalDataError:
+            return None  # of a key that was shredded before the customer came back
 
     @strawberry.field
     async def history(self, info: Asked) -> list[Customer]:
@@ -117,9 +138,10 @@ class ProductConnection:
 
 
 def customer(row: Row) -> Customer:
-    """From a row of `members.CUSTOMERS`. Name and email are ciphertext there, and stay closed here."""
+    """From a row of `members.CUSTOMERS`, where name and email are ciphertext."""
     values = dict(row.items())
-    return Customer(id=values.pop("customer_id"), **{**values, "name": None, "email": None})
+    sealed = {name: values.pop(name) for name in ("name", "email")}
+    return Customer(id=values.pop("customer_id"), sealed=sealed, **values)
 
 
 def product(row: Row) -> Product:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from query_api.errors import BadInputError
 from query_api.postgres import Row, Store
 from query_api.sales import COLUMNS as SALE_COLUMNS
 from query_api.sales import Page, edges_of, keyset
+from schemas.personal import CustomerKey, Keyring, PersonalDataError, WrappedKey
+
+log = logging.getLogger(__name__)
 
 _VERSION: Final = "effective_date, expiry_date, is_current, version_number"
 _SALES: Final = """
@@ -27,6 +31,9 @@ CROSS JOIN LATERAL (
     WHERE customer_id = wanted.id<after> ORDER BY invoice_ts DESC, event_id DESC LIMIT $2
 ) AS s
 """
+_KEYS: Final = (
+    "SELECT customer_id, wrapped_key, master_key FROM ops.customer_keys WHERE customer_id = ANY($1::text[])"
+)
 _COUNTS: Final = """
 SELECT customer_id, count(*) FROM warehouse.fact_sales
 WHERE customer_id = ANY($1::text[]) GROUP BY customer_id
@@ -67,8 +74,10 @@ class MemberPage:
 class Members:
     """`first` is bounded by the caller. The special members are nobody's customer and no product."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, keyring: Keyring | None = None) -> None:
+        """Without `keyring` personal data stays closed."""
         self._store = store
+        self._keyring = keyring
 
     async def version(self, kind: Kind, natural: str, as_of: datetime | None = None) -> Row | None:
         """The current version, or the one at `as_of`; None for one that is not known, or not there then."""
@@ -105,6 +114,19 @@ class Members:
         for row in rows:
             found[row[kind.natural]].append(row)
         return [found[natural] for natural in naturals]
+
+    async def customer_keys(self, ids: Sequence[str]) -> list[CustomerKey | None]:
+        """The key of each customer's personal data; None where it was shredded, or is not ours to open."""
+        if self._keyring is None:
+            return [None] * len(ids)
+        found = {}
+        for row in await self._store.rows(_KEYS, list(ids)):
+            try:
+                stored = WrappedKey(row["wrapped_key"], row["master_key"])
+                found[row["customer_id"]] = self._keyring.unwrap(row["customer_id"], stored)
+            except PersonalDataError as error:
+                log.error("a customer's key cannot be used", extra={"reason": str(error)})
+        return [found.get(each) for each in ids]
 
     async def page(self, kind: Kind, first: int, after: str | None = None) -> MemberPage:
         """Current versions by natural key, from behind the cursor `after`. Raises `BadInputError`."""
