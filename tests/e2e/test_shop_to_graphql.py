@@ -1,4 +1,4 @@
-"""A customer written by REST v1: the change in GraphQL, its history in both stores, the sale at its version."""
+"""A customer written by REST v1: the change in GraphQL and in both stores, the sale at its version."""
 
 from __future__ import annotations
 
