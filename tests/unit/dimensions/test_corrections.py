@@ -20,6 +20,7 @@ from schemas.catalogue import load_topics
 from schemas.codec import Codec
 from schemas.dimensions import CUSTOMERS, PRODUCTS, Dimension
 from schemas.fakes import InMemoryRegistry
+from streamkit import crashpoints
 from streamkit.clock import FakeClock
 from streamkit.memory import MemoryBroker, MemoryFollower, MemoryProducer, MemoryTransactionalProducer
 from streamkit.ports import NewTopic, OutputBatch, TransactionAborted
@@ -36,6 +37,10 @@ STEPS: list[list[Change]] = [
     # A correction of the second that makes it needless: it is withdrawn.
     [Change("17850", dt.datetime(2010, 12, 2), 4, ("RETAIL", "EIRE"))],
 ]
+
+
+class Killed(BaseException):
+    """What a killed process leaves: nothing of it runs on."""
 
 
 class World:
@@ -157,6 +162,28 @@ def test_aborted_correction_is_found_again() -> None:
     assert len(wrong(world)) == 5
     assert world.correction().run() == 5
     assert wrong(world) == set()
+
+
+@pytest.mark.parametrize("point", ["correction-after-produce", "correction-after-commit"])
+def test_correction_killed_at_any_step_leaves_each_sale_corrected_once(point: str) -> None:
+    world = World()
+    load(world)
+
+    def die(passed: str) -> None:
+        if passed == point:
+            raise Killed
+
+    crashpoints.arm(die)
+    try:
+        with pytest.raises(Killed):
+            world.correction().run()
+    finally:
+        crashpoints.disarm()
+    world.correction().run()
+    assert wrong(world) == set()
+    revisions = [(row["event_id"], row["revision"]) for row, _ in world.records()]
+    assert len(revisions) == len(set(revisions))
+    assert {revision for _, revision in revisions} == {0, 1}
 
 
 def test_heartbeats_are_no_sales() -> None:
