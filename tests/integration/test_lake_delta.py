@@ -37,6 +37,8 @@ from schemas.registry import RegistryClient
 
 T = TypeVar("T")
 TOPICS = ("sales.raw.v1", "sales.enriched.v1", "sales.quarantine.v1")
+# What this process writes itself; the other tables are maintenance's own.
+STREAMED = [upkeep for upkeep in UPKEEP if not upkeep.owned]
 NOW_MS = 1_767_225_600_000  # 2026-01-01
 
 
@@ -255,7 +257,7 @@ def files_are_rewritten_while_records_arrive(world: World) -> None:
     for start in range(300, 400, 10):
         world.send("sales.enriched.v1", sales(start, 10))
         world.send("sales.raw.v1", [{"event_id": f"event-{start}", "source_system": "Café / 1"}])
-        for upkeep in UPKEEP:
+        for upkeep in STREAMED:
             path = upkeep.path(world.lake)
             done = files.compact(path, upkeep, target_bytes=1 << 25, min_files=2)
             ordered = files.z_order(path, upkeep, 1 << 25, 1 << 26)
@@ -285,7 +287,7 @@ def refuses_without_checkpoint_until_rebuilt(world: World) -> None:
     assert "tillstream rebuild lake" in refused.stderr
     assert DeltaTable(str(world.lake / "gold/fact_sales")).to_pyarrow_table().num_rows == 2300
     subprocess.run(world.command("rebuild"), env=world.env(), check=True, timeout=60)
-    for upkeep in UPKEEP:  # Maintenance does not wait for the writer.
+    for upkeep in STREAMED:  # Maintenance does not wait for the writer.
         files.compact(upkeep.path(world.lake), upkeep, target_bytes=1 << 25, min_files=2)
     world.start_ready()
     world.wait_for_ids("gold/fact_sales", ids(2300, 10))

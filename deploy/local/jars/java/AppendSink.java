@@ -6,6 +6,7 @@
  */
 package tillstream.sink;
 
+import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.List;
 import org.apache.spark.sql.Dataset;
@@ -14,6 +15,7 @@ import org.apache.spark.sql.delta.DeltaLog;
 import org.apache.spark.sql.delta.DeltaOperations;
 import org.apache.spark.sql.delta.OptimisticTransaction;
 import org.apache.spark.sql.delta.actions.Action;
+import org.apache.spark.sql.delta.actions.AddFile;
 import org.apache.spark.sql.delta.actions.SetTransaction;
 import org.apache.spark.sql.execution.streaming.Sink;
 import org.apache.spark.sql.streaming.OutputMode;
@@ -60,7 +62,9 @@ final class AppendSink implements Sink {
         Option<Object> now = Option.apply(System.currentTimeMillis());
         List<Action> actions = new ArrayList<>();
         actions.add(new SetTransaction(queryId, batchId, now));
-        actions.addAll(CollectionConverters.asJava(transaction.writeFiles(rows)));
+        for (Action written : CollectionConverters.asJava(transaction.writeFiles(rows))) {
+            actions.add(written instanceof AddFile added ? withAsciiPath(added) : written);
+        }
         transaction.commit(
                 CollectionConverters.asScala(actions).toSeq(),
                 new DeltaOperations.StreamingUpdate(OutputMode.Append(), queryId, batchId, Option.empty()));
@@ -69,6 +73,38 @@ final class AppendSink implements Sink {
     @Override
     public String toString() {
         return "AppendSink[" + path + "]";
+    }
+
+    /**
+     * Spark leaves letters beyond ASCII in a path as they are; other writers escape them, as the protocol's URIs
+     * want it, and take a removal of the one for no removal of the other: a compaction then doubles the rows.
+     */
+    private static AddFile withAsciiPath(AddFile added) {
+        return added.copy(
+                ascii(added.path()),
+                added.partitionValues(),
+                added.size(),
+                added.modificationTime(),
+                added.dataChange(),
+                added.stats(),
+                added.tags(),
+                added.deletionVector(),
+                added.baseRowId(),
+                added.defaultRowCommitVersion(),
+                added.clusteringProvider());
+    }
+
+    /** Not {@code URI.toASCIIString}, which also normalises: the file's name would become another one. */
+    static String ascii(String path) {
+        StringBuilder escaped = new StringBuilder(path.length());
+        for (byte each : path.getBytes(StandardCharsets.UTF_8)) {
+            if (each < 0) {
+                escaped.append(String.format("%%%02X", each));
+            } else {
+                escaped.append((char) each);
+            }
+        }
+        return escaped.toString();
     }
 
     /** Delta's sink would merge or cast; the lake's tables and queries are written to agree. */
