@@ -92,6 +92,8 @@ def environment(layout: Layout, ports: Ports, java: Java) -> dict[str, str]:
     return {
         "JAVA_HOME": str(java.home),
         "PYTHONPATH": str(CHECKOUT),
+        # Batches are small and the processes many: a pool of threads each only waits for the processor.
+        "POLARS_MAX_THREADS": "1",
         "PYTHONUNBUFFERED": "1",
         "SPARK_LOCAL_IP": HOST,
         "TILLSTREAM_KAFKA": f"{HOST}:{ports['kafka']}",
